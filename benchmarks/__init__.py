@@ -1,0 +1,4 @@
+"""Benchmarks: fastnn beside its peers (``compare``) and beside its own past (``bench_*``, for asv).
+
+Importing any module here imports no framework, because asv imports them all.
+"""

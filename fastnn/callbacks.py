@@ -1,0 +1,191 @@
+"""Callbacks: what is done between epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import checks
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fastnn.model import Sequential
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """What `fit` calls: override what you need. `model` is the model being fitted."""
+
+    model: Sequential
+
+    def on_train_begin(self) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Before epoch `epoch`, from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """After it; `logs` has its figures."""
+
+    def on_train_end(self) -> None:
+        """After the last epoch, also where training was interrupted."""
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    Parameters
+    ----------
+    on_train_begin, on_train_end : callable, optional
+        Called without arguments.
+    on_epoch_begin : callable, optional
+        Called with the epoch.
+    on_epoch_end : callable, optional
+        Called with the epoch and its figures.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> show = fastnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch))
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int], Any] | None = None,
+        on_epoch_end: Callable[[int, Logs], Any] | None = None,
+        on_train_begin: Callable[[], Any] | None = None,
+        on_train_end: Callable[[], Any] | None = None,
+    ) -> None:
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+        }
+        for name, function in given.items():
+            if function is None:
+                continue
+            if not callable(function):
+                raise TypeError(f"LambdaCallback: {name} must be a function, got {function!r}")
+            setattr(self, name, function)
+
+
+class EarlyStopping(Callback):
+    """Stop when a figure no longer improves.
+
+    Parameters
+    ----------
+    monitor : str
+        The figure, as named in the history.
+    min_delta : float, at least 0
+        An improvement is larger than this.
+    patience : int, at least 0
+        Epochs without improvement after which training stops.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; "auto" takes more for an accuracy.
+    baseline : float, optional
+        What the first epoch is compared with.
+    restore_best_weights : bool
+        Whether the model ends with the weights of its best epoch, however training ends.
+    start_from_epoch : int, at least 0
+        Epochs before this one are not looked at.
+
+    Attributes
+    ----------
+    stopped_epoch : int or None
+        The epoch after which training was stopped.
+    best : float or None
+        The best figure.
+    best_epoch : int or None
+        Its epoch.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, after the first epoch, if there is no such figure.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"EarlyStopping: mode must be 'auto', 'min' or 'max', got {mode!r}")
+        self.monitor = monitor
+        self.min_delta = checks.number("EarlyStopping", "min_delta", min_delta, "[0, inf)")
+        self.patience = checks.integer("EarlyStopping", "patience", patience, 0)
+        self.mode = mode
+        self.baseline = baseline
+        self.restore_best_weights = bool(restore_best_weights)
+        self.start_from_epoch = checks.integer(
+            "EarlyStopping", "start_from_epoch", start_from_epoch, 0
+        )
+        self._reset()
+
+    def _reset(self) -> None:
+        self.stopped_epoch: int | None = None
+        self.best = self.baseline
+        self.best_epoch: int | None = None
+        self._waited = 0
+        self._weights: npt.NDArray[np.floating[Any]] | None = None
+
+    def on_train_begin(self) -> None:
+        """Forget an earlier training."""
+        self._reset()
+
+    def _improves(self, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)
+        more = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
+        change = value - self.best if more else self.best - value
+        return change > self.min_delta
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Compare, keep the best, stop."""
+        if self.monitor not in logs:
+            raise ValueError(
+                f"EarlyStopping: monitor {self.monitor!r} is not among {', '.join(logs)}"
+            )
+        if epoch < self.start_from_epoch:
+            return
+        if self._improves(logs[self.monitor]):
+            self.best, self.best_epoch, self._waited = logs[self.monitor], epoch, 0
+            if self.restore_best_weights:
+                self._weights = self.model.parameters.copy()
+            return
+        self._waited += 1
+        if self._waited >= max(1, self.patience):
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self) -> None:
+        """Put the best epoch's weights back."""
+        if self._weights is not None:
+            self.model.parameters[...] = self._weights
+
+
+def check(callbacks: object) -> list[Callback]:
+    """A list of callbacks.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if callbacks is None:
+        return []
+    listed = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(c, Callback) for c in listed):
+        raise TypeError(f"fit: callbacks must be a list of callbacks, got {callbacks!r}")
+    return list(listed)

@@ -1,0 +1,206 @@
+"""The door: every argument is checked here once, before anything runs or changes.
+
+Each function returns its argument in the one form that all code behind the door relies on, or
+raises a ValueError or TypeError that names the argument, what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+ROWS_AT_ONCE = 1 << 20
+"""Elements that a check looks at in one go, so that no copy of the data is made."""
+
+SOURCE_TYPES = ("uint8", "float32", "float64")
+"""Element types that a minibatch is gathered from as they are."""
+
+
+def integer(owner: str, argument: str, value: object, low: int) -> int:
+    """`value` as an integer of at least `low`."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{owner}: {argument} must be an integer, got {value!r}")
+    number = value.__index__()
+    if number < low:
+        raise ValueError(f"{owner}: {argument} must be at least {low}, got {number}")
+    return int(number)
+
+
+def number(owner: str, argument: str, value: object, interval: str) -> float:
+    """`value` as a float in `interval`, written like ``"[0, 1)"`` or ``"(0, inf)"``."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    is_number = isinstance(value, (int, float, np.floating, np.integer))
+    if is_number and not isinstance(value, bool):
+        given = float(value)  # type: ignore[arg-type]
+        above = given > low or (given == low and interval[0] == "[")
+        below = given < high or (given == high and interval[-1] == "]")
+        if math.isfinite(given) and above and below:
+            return given
+    raise ValueError(f"{owner}: {argument} must be a number in {interval}, got {value!r}")
+
+
+def array(value: object, argument: str) -> Array:
+    """`value` as a NumPy array of real numbers with at least one row."""
+    try:
+        result = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{argument} must be an array of numbers: {error}") from None
+    if result.dtype.kind not in "buif":
+        hint = "; are its rows of different lengths?" if result.dtype.kind == "O" else ""
+        raise TypeError(f"{argument} must be an array of numbers, got dtype {result.dtype}{hint}")
+    if result.ndim == 0:
+        raise ValueError(f"{argument} must be an array with one row a sample, got a scalar")
+    if result.size == 0:
+        raise ValueError(f"{argument} is empty: it has shape {result.shape}")
+    return result
+
+
+def finite(values: Array, argument: str, dtype: str) -> None:
+    """Refuse NaN, infinity, and what would be infinite in `dtype`; makes no copy of `values`."""
+    if values.dtype.kind != "f":
+        return
+    largest = np.finfo(dtype).max
+    narrows = values.dtype.itemsize > np.dtype(dtype).itemsize
+    rows = max(1, ROWS_AT_ONCE // max(1, values[0].size))
+    for begin in range(0, len(values), rows):
+        part = values[begin : begin + rows]
+        with np.errstate(invalid="ignore"):
+            good = np.abs(part) <= largest if narrows else np.isfinite(part)
+        if not good.all():
+            row = begin + int(np.argwhere(~good)[0][0])
+            bad = values[row][~good[row - begin]].flat[0] if values.ndim > 1 else values[row]
+            raise ValueError(f"{argument} must be finite in {dtype}, got {bad} in row {row}")
+
+
+def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtype: str) -> Array:
+    """Rows for a network: C-contiguous, of one of `SOURCE_TYPES`; a copy only where it must be."""
+    rows = array(x, argument)
+    if rows.ndim < 2:
+        raise ValueError(
+            f"{argument} must be (N, ...), one row a sample, got shape {rows.shape}; "
+            f"a single sample is {argument}.reshape(1, -1)"
+        )
+    if input_shape is not None and rows.shape[1:] != input_shape:
+        raise ValueError(
+            f"{argument} must have rows of shape {input_shape}, got {rows.shape[1:]}"
+        )
+    finite(rows, argument, dtype)
+    kept = rows.dtype.name in SOURCE_TYPES and rows.dtype.isnative
+    # float64 rows of a float32 network are narrowed batch by batch, not copied.
+    return np.ascontiguousarray(rows, rows.dtype if kept else dtype)
+
+
+class Targets(NamedTuple):
+    """Checked targets: int32 labels (N,), or numbers (N, C) of the network's type."""
+
+    array: Array
+    one_hot: bool
+    """Whether labels came as one-hot rows."""
+
+    @property
+    def operand(self) -> str:
+        """What an op calls them."""
+        return "labels" if self.array.ndim == 1 else "targets"
+
+
+def targets(
+    y: object, argument: str, rows: int, output_shape: tuple[int, ...], kind: str, dtype: str
+) -> Targets:
+    """Targets for `rows` rows of a network's output, as a loss of the given `kind` takes them."""
+    values = array(y, argument)
+    if len(values) != rows:
+        raise ValueError(f"{argument} must have {rows} rows like x, got {len(values)}")
+    if len(output_shape) != 1:
+        raise ValueError(f"the network's output rows must be vectors, got shape {output_shape}")
+    columns = output_shape[0]
+    finite(values, argument, dtype)
+    if kind == "classes":
+        return _classes(values, argument, columns, dtype)
+    if values.ndim == 1 and columns == 1:
+        values = values[:, None]
+    if values.shape != (rows, columns):
+        raise ValueError(f"{argument} must have shape ({rows}, {columns}), got {values.shape}")
+    if kind == "probabilities" and (values.min() < 0 or values.max() > 1):
+        raise ValueError(
+            f"{argument} must lie in [0, 1] for binary_crossentropy, "
+            f"got values from {values.min()} to {values.max()}"
+        )
+    return Targets(np.ascontiguousarray(values, dtype), False)
+
+
+def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
+    if columns < 2:
+        raise ValueError(
+            f"categorical_crossentropy needs at least 2 outputs, the network has {columns}; "
+            "for two classes with one output use binary_crossentropy"
+        )
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim == 1:
+        if values.dtype.kind == "f" and not np.array_equal(values, np.floor(values)):
+            bad = values[values != np.floor(values)][0]
+            raise ValueError(f"{argument} must hold integer labels, got {bad}")
+        if values.min() < 0 or values.max() >= columns:
+            bad = values.min() if values.min() < 0 else values.max()
+            raise ValueError(
+                f"{argument} must hold labels from 0 to {columns - 1}, got {int(bad)}"
+            )
+        return Targets(np.ascontiguousarray(values, np.int32), False)
+    if values.ndim != 2 or values.shape[1] != columns:
+        raise ValueError(
+            f"{argument} must be labels (N,) or rows (N, {columns}), got shape {values.shape}"
+        )
+    if values.min() < 0 or np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3:
+        raise ValueError(f"{argument} must have rows of probabilities that sum to 1")
+    labels = values.argmax(axis=1)
+    if (np.take_along_axis(values, labels[:, None], 1) == 1).all() and (
+        np.count_nonzero(values) == len(values)
+    ):
+        return Targets(labels.astype(np.int32), True)
+    return Targets(np.ascontiguousarray(values, dtype), False)
+
+
+def weights(
+    sample_weight: object, rows: int, dtype: str, argument: str = "sample_weight"
+) -> Array | None:
+    """One weight a row, or None."""
+    if sample_weight is None:
+        return None
+    values = array(sample_weight, argument)
+    if values.shape != (rows,):
+        raise ValueError(f"{argument} must have shape ({rows},), got {values.shape}")
+    finite(values, argument, dtype)
+    if values.min() < 0:
+        raise ValueError(f"{argument} must not be negative, got {values.min()}")
+    return np.ascontiguousarray(values, dtype)
+
+
+def class_weights(
+    class_weight: object, y: Targets, classes: int, dtype: str
+) -> Array | None:
+    """The weight of each row's class, or None; a class that is not named weighs 1."""
+    if class_weight is None:
+        return None
+    if not isinstance(class_weight, dict):
+        raise TypeError(f"class_weight must be a dict of class to weight, got {class_weight!r}")
+    if y.array.ndim == 1:
+        labels = y.array
+    elif y.array.shape[1] == 1 and np.isin(y.array, (0, 1)).all():
+        labels, classes = y.array[:, 0].astype(np.int32), 2
+    else:
+        raise ValueError("class_weight needs targets that are classes, not soft or several")
+    table = np.ones(classes, dtype)
+    for label, weight in class_weight.items():
+        if isinstance(label, bool) or not hasattr(label, "__index__") or not 0 <= label < classes:
+            raise ValueError(
+                f"class_weight must name classes from 0 to {classes - 1}, got {label!r}"
+            )
+        table[label] = number("class_weight", f"the weight of class {label}", weight, "[0, inf)")
+    return table[labels]

@@ -1,0 +1,61 @@
+"""Memory: aligned blocks, and a plan that lets buffers share room when their lives do not meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register."""
+
+
+def align(size: int) -> int:
+    """`size` rounded up to a multiple of `ALIGNMENT`."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def allocate(size: int) -> npt.NDArray[np.uint8]:
+    """A zeroed block of `size` bytes that begins on a multiple of `ALIGNMENT`."""
+    block = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+    shift = -block.ctypes.data % ALIGNMENT
+    return block[shift : shift + size]
+
+
+@dataclass
+class Life:
+    """A buffer's size in bytes, and the first and last op that touch it."""
+
+    size: int
+    first: int
+    last: int
+
+
+def plan(lives: list[Life]) -> tuple[list[int], int]:
+    """Offsets for buffers, none overlapping while both live, and the bytes that all need.
+
+    Largest first, each at the lowest offset that is free during its life: the greedy-by-size rule
+    of Pisarchyk & Lee 2020 (arXiv 2001.03288), within a few per cent of the optimum on networks.
+    """
+    offsets = [0] * len(lives)
+    placed: list[int] = []
+    total = 0
+    for index in sorted(range(len(lives)), key=lambda i: (-lives[i].size, lives[i].first)):
+        life = lives[index]
+        conflicts = sorted(
+            (offsets[i], offsets[i] + align(lives[i].size))
+            for i in placed
+            if lives[i].first <= life.last and life.first <= lives[i].last
+        )
+        offset = 0
+        for begin, end in conflicts:
+            if offset + align(life.size) <= begin:
+                break
+            offset = max(offset, end)
+        offsets[index] = offset
+        placed.append(index)
+        total = max(total, offset + align(life.size))
+    return offsets, total

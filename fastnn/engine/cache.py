@@ -1,0 +1,119 @@
+"""Compiled ops on disk: object files in the user's cache that can never be stale or half written.
+
+A file's folder is named by a fingerprint of all that its content depends on: the kernels' sources,
+the versions of Numba, llvmlite, LLVM and Python, the CPU with its features, Numba's settings. Files
+are written under another name and moved into place, and carry a checksum that is looked at on
+reading. Whatever goes wrong on disk, the op is compiled again and kept in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import platform
+import struct
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+_MAGIC = b"fastnn object 1\n"
+_HEADER = struct.Struct(f"<{len(_MAGIC)}s32sI")
+"""Magic, SHA-256 of the rest, length of the symbol; the symbol and the object file follow."""
+
+_NUMBA_SETTINGS = (
+    "NUMBA_CPU_NAME",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_ENABLE_AVX",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_OPT",
+    "NUMBA_SLP_VECTORIZE",
+)
+
+
+def directory() -> Path:
+    """The folder that fastnn keeps files in: ``FASTNN_CACHE_DIR``, or the platform's place."""
+    chosen = os.environ.get("FASTNN_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "fastnn"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fastnn"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastnn"
+
+
+def kernel_sources() -> list[Path]:
+    """The files whose text decides what is compiled."""
+    root = Path(__file__).resolve().parent.parent / "kernels"
+    return sorted(p for p in root.rglob("*.py") if p.name != "reference.py")
+
+
+@cache
+def fingerprint() -> str:
+    """A hash of everything that compiled ops depend on."""
+    import llvmlite.binding as llvm
+
+    digest = hashlib.sha256()
+    for path in kernel_sources():
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    # The packages' version files are read, not imported: importing Numba takes half a second.
+    for package in ("numba", "llvmlite"):
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise ImportError(f"fastnn compiles its kernels with {package}: pip install {package}")
+        digest.update((Path(found.origin).parent / "_version.py").read_bytes())
+    facts = (
+        llvm.llvm_version_info,
+        sys.version_info[:2],
+        platform.machine(),
+        sys.platform,
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+        *(os.environ.get(name) for name in _NUMBA_SETTINGS),
+    )
+    digest.update(repr(facts).encode())
+    return digest.hexdigest()
+
+
+def _path(key: str) -> Path:
+    return directory() / "ops" / fingerprint()[:32] / f"{key}.bin"
+
+
+def read(key: str) -> tuple[bytes, str] | None:
+    """The object file and symbol kept under `key`; None where there is none that is whole."""
+    try:
+        content = _path(key).read_bytes()
+    except OSError:
+        return None
+    if len(content) < _HEADER.size:
+        return None
+    magic, checksum, length = _HEADER.unpack_from(content)
+    body = content[_HEADER.size :]
+    if magic != _MAGIC or hashlib.sha256(body).digest() != checksum:
+        return None
+    return body[length:], body[:length].decode()
+
+
+def write(key: str, object_file: bytes, symbol: str) -> bool:
+    """Keep an object file under `key`; whether the disk took it."""
+    name = symbol.encode()
+    body = name + object_file
+    content = _HEADER.pack(_MAGIC, hashlib.sha256(body).digest(), len(name)) + body
+    target = _path(key)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            temporary = file.name
+            file.write(content)
+        os.replace(temporary, target)
+    except OSError:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        return False
+    return True

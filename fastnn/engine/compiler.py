@@ -1,0 +1,56 @@
+"""The table of compiled ops: a name and element types to an address, compiled when first asked for.
+
+The order is: this process's table, the cache on disk, Numba. Only the last imports Numba.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from fastnn.engine import cache
+
+Key = tuple[str, ...]
+"""An op's name and its element types: ``("dense_forward", "float32")``."""
+
+_addresses: dict[Key, int] = {}
+_lock = threading.RLock()
+
+
+def address(key: Key) -> int:
+    """The address of a compiled op, compiling it if need be."""
+    known = _addresses.get(key)
+    if known is not None:
+        return known
+    with _lock:
+        if key not in _addresses:
+            found = cache.read(".".join(key)) or _compile(key)
+            from fastnn.engine import native
+
+            _addresses[key] = native.load(*found)
+        return _addresses[key]
+
+
+def prepare(keys: Iterable[Key], report: Callable[[str, int, int], None] | None = None) -> None:
+    """Have all of `keys` ready; `report(name, done, of)` is called before each compilation."""
+    missing = [key for key in dict.fromkeys(keys) if key not in _addresses]
+    if not missing:
+        return
+    with _lock:
+        uncompiled = [key for key in missing if cache.read(".".join(key)) is None]
+        for done, key in enumerate(uncompiled):
+            if report is not None:
+                report(key[0], done, len(uncompiled))
+            address(key)
+        if uncompiled and report is not None:
+            report("", len(uncompiled), len(uncompiled))
+        for key in missing:
+            address(key)
+
+
+def _compile(key: Key) -> tuple[bytes, str]:
+    from fastnn.kernels.cpu.adapter import compile_op
+
+    object_file, symbol = compile_op(key[0], key[1:])
+    cache.write(".".join(key), object_file, symbol)
+    return object_file, symbol

@@ -1,0 +1,109 @@
+"""An op's operands, checked against its signature and laid out as the integers it is called with."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from fastnn.engine.compiler import Key
+from fastnn.kernels.signatures import Signature, signature
+
+
+class Handle(Protocol):
+    """What stands for an array: a NumPy array, or a program's `Buffer`."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Lengths of the dimensions; the batch's is None in a program."""
+
+    @property
+    def dtype(self) -> Any:
+        """Element type."""
+
+
+def bits_of(value: float) -> int:
+    """The integer with the bits of a float64."""
+    bits: int = struct.unpack("<q", struct.pack("<d", value))[0]
+    return bits
+
+
+class Call:
+    """One op with its operands: arrays or buffers by name, dimensions, scalars."""
+
+    def __init__(self, name: str, operands: Mapping[str, Any]) -> None:
+        self.signature: Signature = signature(name)
+        self.arrays: dict[str, Any] = {}
+        self.lengths: dict[str, int | None] = {}
+        self.types: dict[str, str] = {}
+        for operand in self.signature.arrays:
+            value = operands.get(operand.name)
+            self.arrays[operand.name] = value
+            if value is None:
+                if not operand.optional:
+                    raise TypeError(f"{name}: operand {operand.name!r} is missing")
+                continue
+            self._measure(name, operand.name, operand.dimensions, value)
+            self._type(name, operand.name, operand.type, value)
+        self.scalars = [(s, operands.get(s.name)) for s in self.signature.scalars]
+        unknown = set(operands) - set(self.arrays) - {s.name for s in self.signature.scalars}
+        if unknown:
+            raise TypeError(f"{name}: no operand is called {sorted(unknown)}")
+
+    def _measure(self, op: str, name: str, dimensions: tuple[str, ...], value: Handle) -> None:
+        """Bind each dimension's letter to a length; a last letter takes all that is left."""
+        shape = value.shape
+        lengths = [*shape[: len(dimensions) - 1]]
+        rest = shape[len(dimensions) - 1 :]
+        lengths.append(rest[0] if len(rest) == 1 else math.prod(rest))
+        for letter, length in zip(dimensions, lengths, strict=True):
+            if self.lengths.setdefault(letter, length) != length:
+                raise ValueError(
+                    f"{op}: {name} has shape {shape}, but {letter} is {self.lengths[letter]}"
+                )
+
+    def _type(self, op: str, name: str, kind: str, value: Handle) -> None:
+        """Bind the op's type variables to element types, or check a fixed one."""
+        actual = str(value.dtype)
+        expected = self.types.setdefault(kind, actual) if kind in ("T", "S") else kind
+        if actual != expected:
+            raise TypeError(f"{op}: {name} is {actual}, expected {expected}")
+
+    @property
+    def key(self) -> Key:
+        """The op's key in the table of compiled ops."""
+        return (self.signature.name, *(self.types[t] for t in ("T", "S") if t in self.types))
+
+    @property
+    def needs(self) -> list[Key]:
+        """All compiled functions that the call needs: the op, and what it calls itself."""
+        functions = [s.type for s, _ in self.scalars if s.type not in ("int", "float")]
+        return [self.key, *((function, self.types["T"]) for function in functions)]
+
+    def integers(
+        self, address_of: Callable[[Any], int], function: Callable[[Key], int]
+    ) -> list[int]:
+        """The operands as the op reads them: lengths, addresses, scalars."""
+        words = [self.lengths.get(d) or 0 for d in self.signature.dimensions]
+        words += [0 if a is None else address_of(a) for a in self.arrays.values()]
+        for scalar, value in self.scalars:
+            if scalar.type == "int":
+                words.append(int(value or 0))
+            elif scalar.type == "float":
+                words.append(bits_of(float(value or 0.0)))
+            else:
+                words.append(function((scalar.type, self.types["T"])))
+        return words
+
+    def cost(self, rows: int) -> int:
+        """A rough estimate of the op's work on `rows` rows, in nanoseconds of one core."""
+        lengths = {d: rows if n is None else n for d, n in self.lengths.items()}
+        if "multiply" in (s.name for s, _ in self.scalars):
+            return 100 + lengths["N"] * lengths["I"] * lengths["O"] // 40
+        largest = max(
+            math.prod(lengths[d] for d in o.dimensions if d != "R")
+            for o in self.signature.arrays
+            if self.arrays[o.name] is not None
+        )
+        return 100 + largest

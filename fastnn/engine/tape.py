@@ -1,0 +1,115 @@
+"""What layers speak to: they name ops and buffers, and a tape does with them what it is for.
+
+A `Program` writes them down to be run many times without Python; an `Eager` tape runs each at
+once on NumPy arrays. A layer says once which ops it becomes, so both compute the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fastnn.engine import cpu
+from fastnn.engine.compiler import address
+from fastnn.engine.operands import Call
+from fastnn.kernels import state as s
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Tape(Protocol):
+    """The common tongue of programs and eager execution."""
+
+    training: bool
+    """Whether layers behave as in training: dropout drops."""
+
+    def new(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """A fresh array of the batch's rows, each of `shape`."""
+
+    def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
+        """The same rows, each seen as `shape`."""
+
+    def op(self, name: str, **operands: Any) -> None:
+        """Run the op called `name`, or note it down."""
+
+    def begin_update(self) -> None:
+        """From here on ops change parameters."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an op has met a value that is not finite, so that nothing may be updated."""
+
+    def save(self, owner: object, *values: Any) -> None:
+        """Keep what `owner` will need on the way back."""
+
+    def saved(self, owner: object) -> tuple[Any, ...]:
+        """What `owner` kept."""
+
+
+class Saved:
+    """What layers keep on the way forward for the way back."""
+
+    def __init__(self) -> None:
+        self._saved: dict[int, tuple[Any, ...]] = {}
+
+    def save(self, owner: object, *values: Any) -> None:
+        """Keep what `owner` will need on the way back."""
+        self._saved[id(owner)] = values
+
+    def saved(self, owner: object) -> tuple[Any, ...]:
+        """What `owner` kept.
+
+        Raises
+        ------
+        RuntimeError
+            If it kept nothing: `backward` was called before `forward`.
+        """
+        if id(owner) not in self._saved:
+            raise RuntimeError(
+                f"{type(owner).__name__}: call forward(x, training=True) before backward"
+            )
+        return self._saved[id(owner)]
+
+
+class Eager(Saved):
+    """A tape that runs every op at once, on one thread, on arrays of `rows` rows.
+
+    `state` holds seed, step and learning rate; what ops add up is added up in it.
+    """
+
+    def __init__(
+        self, rows: int, dtype: str, state: npt.NDArray[np.int64], training: bool = False
+    ) -> None:
+        super().__init__()
+        self.rows, self.dtype, self.state, self.training = rows, dtype, state, training
+
+    def new(self, shape: tuple[int, ...], dtype: str | None = None) -> npt.NDArray[Any]:
+        """A fresh array of the batch's rows, each of `shape`."""
+        return np.empty((self.rows, *shape), dtype or self.dtype)
+
+    def reshape(self, array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The same rows, each seen as `shape`."""
+        return array.reshape(len(array), *shape)
+
+    def begin_update(self) -> None:
+        """Nothing is to be done: ops run whole."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an op has met a value that is not finite."""
+        return bool(self.state[s.STATUS] == s.DIVERGED)
+
+    def op(self, name: str, **operands: Any) -> None:
+        """Run the op called `name` on C-contiguous arrays."""
+        call = Call(name, operands)
+        words = call.integers(lambda array: array.ctypes.data, address)
+        with cpu.workspace() as scratch:
+            self.state[s.ROWS] = self.rows
+            self.state[s.WORKSPACE] = scratch.workspace_address
+            self.state[s.SHARED] = scratch.shared_address
+            scratch.clear_flag()
+            cpu.call_op(address(call.key), np.array(words, np.int64), self.state)
+            if scratch.flag:
+                self.state[s.STATUS] = s.DIVERGED

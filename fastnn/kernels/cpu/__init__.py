@@ -1,0 +1,1 @@
+"""The CPU's kernels. Their modules import Numba; they are imported only to compile an op."""

@@ -1,0 +1,148 @@
+"""From a kernel over arrays to an op over addresses, as an object file.
+
+All ops have one signature, ``op(operands, state, rank, team)``: the address of the op's operands
+(one integer each: the lengths of its dimensions, addresses of its arrays, scalars), the address
+of the state, and which thread of how many calls. What lies between that and a kernel's arrays is
+mechanical, and follows from the op's line in ``signatures.py``: it is written here as the text of
+a Python function and compiled together with the kernel.
+
+A kernel asks by the names of its parameters for the operands, for dimensions (``N``: the rows of
+the whole batch), and for ``state`` and ``floats``, ``workspace``, ``rank``, ``team``, ``start``
+(the first of the thread's rows in the batch) and ``first`` (the same in the epoch's order).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from fastnn.kernels import state as s
+from fastnn.kernels.cpu import (
+    data,
+    dense,
+    elementwise,
+    gemm,
+    losses,
+    metrics,
+    optimizers,
+    random,
+    steps,
+)
+from fastnn.kernels.cpu.memory import view
+from fastnn.kernels.cpu.settings import native
+from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
+
+_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random)
+
+GRAIN = 64
+"""A cut between threads falls on a multiple of this many elements, so on a cache line."""
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """The function that makes the kernel called `name` for given element types."""
+    for room in _ROOMS:
+        if hasattr(room, name):
+            made: Callable[..., Any] = getattr(room, name)
+            return made
+    raise LookupError(f"no CPU kernel is called {name!r}")
+
+
+def _range_lines(op: Signature) -> list[str]:
+    """Lines that set `start` and `stop`, this thread's part of the work."""
+    if op.parts == "N":
+        return ["start, stop = N * rank // team, N * (rank + 1) // team"]
+    if op.parts in ("P", "elements"):
+        total = "P" if op.parts == "P" else "N * F"
+        return [
+            f"total = {total}",
+            f"grains = (total + {GRAIN - 1}) // {GRAIN}",
+            f"start = min(total, grains * rank // team * {GRAIN})",
+            f"stop = min(total, grains * (rank + 1) // team * {GRAIN})",
+        ]
+    if op.parts == "first":
+        return ["start, stop = 0, (N if rank == 0 else 0)"]
+    return ["start, stop = 0, 1"]
+
+
+def _array(op: Signature, operand: Operand, slot: int, element: str) -> str:
+    """The expression of an array operand, from where this thread's part of it begins."""
+    address, shape = f"operands[{slot}]", ", ".join(operand.dimensions)
+    size = ITEM_BYTES[element]
+    if op.parts == "elements":
+        return f"view_{element}_1({address} + start * {size}, (stop - start,))"
+    cut = op.parts if op.parts != "first" else "N"
+    if operand.dimensions[0] == cut:
+        rest = operand.dimensions[1:]
+        step = " * ".join(["start", *rest, str(size)])
+        moved = f"{address} + {step}"
+        if operand.optional:
+            moved = f"({moved} if {address} != 0 else 0)"
+        shape = ", ".join(["stop - start", *rest])
+        return f"view_{element}_{len(rest) + 1}({moved}, ({shape},))"
+    return f"view_{element}_{len(operand.dimensions)}({address}, ({shape},))"
+
+
+def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str:
+    """The text of the function that calls `kernel` with the operands of `op`."""
+    type_of = {"T": element_types[0], "S": element_types[-1]}
+    lines = [
+        f"operands = view_int64_1(operands_address, ({op.width},))",
+        f"floats_of_op = view_float64_1(operands_address, ({op.width},))",
+        f"state = view_int64_1(state_address, ({s.SLOTS},))",
+        f"floats = view_float64_1(state_address, ({s.SLOTS},))",
+        f"N = state[{s.ROWS}]",
+    ]
+    known = {name: name for name in ("state", "floats", "rank", "team", "N", "start")}
+    known["workspace"] = f"state[{s.WORKSPACE}]"
+    known["first"] = f"state[{s.FIRST}] + start"
+    slot = 0
+    for dimension in op.dimensions:
+        lines.append(f"{dimension} = operands[{slot}]")
+        known[dimension] = dimension
+        slot += 1
+    lines += _range_lines(op)
+    for operand in op.arrays:
+        element = type_of.get(operand.type, operand.type)
+        known[operand.name] = _array(op, operand, slot, element)
+        slot += 1
+    for scalar in op.scalars:
+        known[scalar.name] = f"{'floats_of_op' if scalar.type == 'float' else 'operands'}[{slot}]"
+        slot += 1
+    names = inspect.signature(kernel.py_func).parameters
+    call = "kernel(" + ", ".join(known[name] for name in names) + ")"
+    lines += ["if start < stop:", f"    {call}"]
+    return "\n".join(["def op(operands_address, state_address, rank, team):", *_indent(lines)])
+
+
+def _indent(lines: list[str]) -> list[str]:
+    return ["    " + line for line in lines]
+
+
+def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
+    """What is compiled under `name`, as a Python function, and how many integers it takes."""
+    if name == "run_steps":
+        return steps.run_steps().py_func, 5
+    if name == "product":
+        return gemm.product(*element_types).py_func, 15
+    op = signature(name)
+    kernel = factory(name)(*element_types)
+    namespace: dict[str, Any] = {"kernel": kernel}
+    for item in ITEM_BYTES:
+        for dimensions in (1, 2):
+            namespace[f"view_{item}_{dimensions}"] = view(item, dimensions)
+    exec(source_of(op, kernel, element_types), namespace)
+    return namespace["op"], 4
+
+
+def compile_op(name: str, element_types: tuple[str, ...]) -> tuple[bytes, str]:
+    """The object file of an op, and the symbol to look up in it.
+
+    ``"run_steps"``, the executor's loop, and the functions that ops call are compiled likewise.
+    """
+    function, integers = _function(name, element_types)
+    compiled = native(types.void(*[types.intp] * integers))(function)
+    result = compiled.overloads[compiled.signatures[0]]
+    return result.library._get_compiled_object(), result.fndesc.llvm_func_name

@@ -1,0 +1,65 @@
+"""Dense layer: y = x·w + b and its three gradients, each one matrix product.
+
+`multiply` is the address of the compiled ``gemm.product`` of the same element type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.kernels.cpu.gemm import call_product
+from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.settings import kernel
+from fastnn.kernels.signatures import ITEM_BYTES
+
+
+def dense_forward(type_name: str) -> Any:
+    """``y = x·w + b``, overwriting y (N, O); x (N, I), w (I, O), b (O,) or left out."""
+    size = ITEM_BYTES[type_name]
+
+    @kernel
+    def dense_forward(y, x, w, b, multiply, workspace, rank, team):
+        rows, columns = y.shape
+        depth = x.shape[1]
+        call_product(multiply, rows, columns, depth, address(x), depth * size, size,
+                 address(w), columns * size, size, address(b),
+                 address(y), columns * size, workspace, rank, team)  # fmt: skip
+
+    return dense_forward
+
+
+def dense_backward_input(type_name: str) -> Any:
+    """``dx = dy·wᵀ``, overwriting dx (N, I); dy (N, O), w (I, O)."""
+    size = ITEM_BYTES[type_name]
+
+    @kernel
+    def dense_backward_input(dx, dy, w, multiply, workspace, rank, team):
+        rows, columns = dx.shape
+        depth = dy.shape[1]
+        call_product(multiply, rows, columns, depth, address(dy), depth * size, size,
+                 address(w), size, depth * size, 0,
+                 address(dx), columns * size, workspace, rank, team)  # fmt: skip
+
+    return dense_backward_input
+
+
+def dense_backward_kernel(type_name: str) -> Any:
+    """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out."""
+    size = ITEM_BYTES[type_name]
+
+    @kernel
+    def dense_backward_kernel(dw, db, x, dy, multiply, workspace, rank, team):
+        rows, columns = dw.shape
+        depth = dy.shape[0]
+        call_product(multiply, rows, columns, depth, address(x), size, rows * size,
+                 address(dy), columns * size, size, 0,
+                 address(dw), columns * size, workspace, rank, team)  # fmt: skip
+        if address(db) != 0:
+            first, last = columns * rank // team, columns * (rank + 1) // team
+            for j in range(first, last):
+                db[j] = 0
+            for n in range(depth):
+                for j in range(first, last):
+                    db[j] += dy[n, j]
+
+    return dense_backward_kernel

@@ -1,0 +1,217 @@
+"""Losses: each row's loss, and the gradient of their mean over the batch's N rows, in one pass.
+
+All overwrite `loss` (n,) and `dz` (n, C) for the n rows at hand; `weights` (n,), or left out,
+multiply both. A gradient is divided by N, the rows of the whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cpu.elementwise import row_exp, row_max, row_scale, row_sum
+from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.scalar import sigmoid
+from fastnn.kernels.transcendental import exp, log, log1p
+
+CLIP = 1e-7
+"""Probabilities are clipped at this distance from 0 (and 1) before a logarithm, as in Keras."""
+
+
+def softmax_crossentropy(type_name: str) -> Any:
+    """loss = log Σ e^(z−m) − (z_y − m), dz = w (softmax(z) − onehot(y)) / N; m the row's maximum.
+
+    Softmax and cross-entropy as one: no probability is ever formed only to take its logarithm, so
+    nothing over- or underflows and nothing is clipped.
+    """
+    real = getattr(np, type_name)
+
+    @inlined
+    def rows(loss, dz, z, labels, weights, N):
+        scale = real(1) / real(N)
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            label = labels[i]
+            largest = row_max(z, i)
+            target = z[i, label] - largest
+            row_exp(dz, z, i, largest)
+            total = row_sum(dz, i)
+            loss[i] = weight * (log(total) - target)
+            row_scale(dz, i, weight * scale / total)
+            dz[i, label] -= weight * scale
+
+    @kernel
+    def softmax_crossentropy(loss, dz, z, labels, weights, N):
+        if address(dz) == address(z):
+            rows(loss, dz, dz, labels, weights, N)
+        else:
+            rows(loss, dz, z, labels, weights, N)
+
+    return softmax_crossentropy
+
+
+def softmax_crossentropy_soft(type_name: str) -> Any:
+    """The same for rows of target probabilities t: loss = Σ t (log Σ e^(z−m) − (z − m))."""
+    real = getattr(np, type_name)
+
+    @reduction
+    def target_sums(z, targets, i, largest):
+        total, product = real(0), real(0)
+        for j in range(z.shape[1]):
+            total += targets[i, j]
+            # An impossible class (t = 0, z = −∞) costs nothing.
+            if targets[i, j] > real(0):
+                product += targets[i, j] * (z[i, j] - largest)
+        return total, product
+
+    @inlined
+    def rows(loss, dz, z, targets, weights, N):
+        scale = real(1) / real(N)
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            largest = row_max(z, i)
+            mass, product = target_sums(z, targets, i, largest)
+            row_exp(dz, z, i, largest)
+            total = row_sum(dz, i)
+            loss[i] = weight * (mass * log(total) - product)
+            factor = mass / total
+            for j in range(dz.shape[1]):
+                dz[i, j] = weight * scale * (dz[i, j] * factor - targets[i, j])
+
+    @kernel
+    def softmax_crossentropy_soft(loss, dz, z, targets, weights, N):
+        if address(dz) == address(z):
+            rows(loss, dz, dz, targets, weights, N)
+        else:
+            rows(loss, dz, z, targets, weights, N)
+
+    return softmax_crossentropy_soft
+
+
+def categorical_crossentropy(type_name: str) -> Any:
+    """loss = −log max(p_y, 1e-7) of probabilities p; dz = −w/(p_y N) at y, 0 where clipped."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def categorical_crossentropy(loss, dz, z, labels, weights, N):
+        clip, scale = real(CLIP), real(1) / real(N)
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            label = labels[i]
+            p = z[i, label]
+            # `p < clip` is false for NaN, which so passes through.
+            loss[i] = -weight * log(clip if p < clip else p)
+            gradient = real(0) if p <= clip else -weight * scale / p
+            for j in range(dz.shape[1]):
+                dz[i, j] = gradient if j == label else real(0)
+
+    return categorical_crossentropy
+
+
+def categorical_crossentropy_soft(type_name: str) -> Any:
+    """The same for rows of target probabilities t: loss = −Σ t log max(p, 1e-7)."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def categorical_crossentropy_soft(loss, dz, z, targets, weights, N):
+        clip, scale = real(CLIP), real(1) / real(N)
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            total = real(0)
+            for j in range(dz.shape[1]):
+                p, t = z[i, j], targets[i, j]
+                total -= t * log(clip if p < clip else p)
+                dz[i, j] = real(0) if p <= clip else -weight * scale * t / p
+            loss[i] = weight * total
+
+    return categorical_crossentropy_soft
+
+
+def sigmoid_binary_crossentropy(type_name: str) -> Any:
+    """loss = mean over C of max(z,0) − zy + log(1 + e^−|z|), dz = w (σ(z) − y) / (N C)."""
+    real = getattr(np, type_name)
+
+    @reduction
+    def row_loss(z, targets, i):
+        total, zero = real(0), real(0)
+        for j in range(z.shape[1]):
+            x = z[i, j]
+            positive = zero if x < zero else x
+            total += positive - x * targets[i, j] + log1p(exp(-abs(x)))
+        return total
+
+    @inlined
+    def rows(loss, dz, z, targets, weights, N):
+        columns = real(z.shape[1])
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            loss[i] = weight * row_loss(z, targets, i) / columns
+            factor = weight / (real(N) * columns)
+            for j in range(dz.shape[1]):
+                dz[i, j] = factor * (sigmoid(z[i, j]) - targets[i, j])
+
+    @kernel
+    def sigmoid_binary_crossentropy(loss, dz, z, targets, weights, N):
+        if address(dz) == address(z):
+            rows(loss, dz, dz, targets, weights, N)
+        else:
+            rows(loss, dz, z, targets, weights, N)
+
+    return sigmoid_binary_crossentropy
+
+
+def binary_crossentropy(type_name: str) -> Any:
+    """loss = mean over C of −y log p − (1−y) log(1−p) of probabilities p, clipped at 1e-7."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def binary_crossentropy(loss, dz, z, targets, weights, N):
+        low, high, columns = real(CLIP), real(1) - real(CLIP), real(z.shape[1])
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            factor = weight / (real(N) * columns)
+            total = real(0)
+            for j in range(dz.shape[1]):
+                t, p = targets[i, j], z[i, j]
+                clipped = p < low or p > high
+                p = low if p < low else (high if p > high else p)
+                q = real(1) - p
+                total -= t * log(p) + (real(1) - t) * log(q)
+                dz[i, j] = real(0) if clipped else factor * (p - t) / (p * q)
+            loss[i] = weight * total / columns
+
+    return binary_crossentropy
+
+
+def mean_squared_error(type_name: str) -> Any:
+    """loss = mean over C of (z − y)², dz = 2w (z − y) / (N C)."""
+    real = getattr(np, type_name)
+
+    @reduction
+    def row_loss(z, targets, i):
+        total = real(0)
+        for j in range(z.shape[1]):
+            difference = z[i, j] - targets[i, j]
+            total += difference * difference
+        return total
+
+    @inlined
+    def rows(loss, dz, z, targets, weights, N):
+        columns = real(z.shape[1])
+        for i in range(loss.size):
+            weight = weights[i] if address(weights) != 0 else real(1)
+            loss[i] = weight * row_loss(z, targets, i) / columns
+            factor = real(2) * weight / (real(N) * columns)
+            for j in range(dz.shape[1]):
+                dz[i, j] = factor * (z[i, j] - targets[i, j])
+
+    @kernel
+    def mean_squared_error(loss, dz, z, targets, weights, N):
+        if address(dz) == address(z):
+            rows(loss, dz, dz, targets, weights, N)
+        else:
+            rows(loss, dz, z, targets, weights, N)
+
+    return mean_squared_error

@@ -1,0 +1,57 @@
+"""How kernels are compiled: one set of flags, and the host's vector width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba import njit
+
+FASTMATH = {"contract"}
+"""A product and a sum may become one FMA; nothing else may change.
+
+No ``nnan`` and no ``ninf``: NaN and infinity stay visible. No ``reassoc``: an element's value may
+not depend on whether it fell into a loop's vector body or its tail, for on that stands the promise
+that results are the same bits for any number of threads.
+"""
+
+REDUCTION_FASTMATH = FASTMATH | {"reassoc", "nsz"}
+"""For a sum over one row, which one thread computes whole: the order may be the vector's."""
+
+# ``error_model="numpy"``: Python's checks of every division would stop vectorisation (Adam: six
+# times slower). ``_nrt=False``: kernels own no memory, so nothing is reference-counted.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` as a kernel."""
+    return njit(fastmath=FASTMATH, **_OPTIONS)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile `function` as a part of kernels, always inlined into them by LLVM."""
+    return njit(fastmath=FASTMATH, forceinline=True, **_OPTIONS)(function)
+
+
+def reduction(function: Callable[..., Any]) -> Any:
+    """Compile `function` as a reduction over one row, summed in the order of vectors."""
+    return njit(fastmath=REDUCTION_FASTMATH, forceinline=True, **_OPTIONS)(function)
+
+
+def native(arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function of a known signature without CPython's wrappers: for an object file."""
+    return njit(
+        arguments, no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=FASTMATH, **_OPTIONS
+    )
+
+
+def _vector_bytes() -> int:
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") and features.get("fma") else 16
+
+
+VECTOR_BYTES = _vector_bytes()
+"""Width of the host's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""

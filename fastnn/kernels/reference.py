@@ -1,0 +1,398 @@
+"""NumPy float64 oracles: each op's formula in its plainest form, independent of every kernel.
+
+Every function converts what it is given to float64, changes none of its arguments and returns new
+arrays. N is rows of a batch, I inputs, O outputs, C classes or columns; `labels` are N integers
+from 0 to C - 1; `weights` are N sample weights, 1 each if None. A loss comes back as
+`(loss_rows, gradient)`: N weighted losses, one a row, and the gradient of `sum(loss_rows) / N`.
+Metrics aside, NaN in means NaN out: no comparison hides one.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Words = NDArray[np.uint32]
+
+PROBABILITY_EPSILON = 1e-7  # Keras's: the losses of probabilities clip at it
+
+
+def _float64(*arrays: ArrayLike) -> list[Array]:
+    return [np.asarray(array, dtype=np.float64) for array in arrays]
+
+
+def _one_hot(labels: ArrayLike, columns: int) -> Array:
+    return np.where(np.asarray(labels)[:, None] == np.arange(columns), 1.0, 0.0)
+
+
+def _weights(weights: ArrayLike | None, rows: int) -> Array:
+    return np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
+
+
+# Dense
+
+
+def dense_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+    """Affine map y = x w + b.
+
+    Parameters
+    ----------
+    x : (N, I)
+    w : (I, O), the kernel
+    b : (O,), the bias, or None for none
+
+    Examples
+    --------
+    >>> dense_forward([[1, 2]], [[3], [4]], [5])
+    array([[16.]])
+    """
+    x, w = _float64(x, w)
+    y: Array = x @ w
+    return y if b is None else y + np.asarray(b, dtype=np.float64)
+
+
+def dense_backward_input(dy: ArrayLike, w: ArrayLike) -> Array:
+    """Gradient at the input of y = x w + b: dx = dy w^T, (N, I), from dy (N, O) and w (I, O)."""
+    dy, w = _float64(dy, w)
+    dx: Array = dy @ w.T
+    return dx
+
+
+def dense_backward_kernel(x: ArrayLike, dy: ArrayLike) -> tuple[Array, Array]:
+    """Gradients at the kernel and bias of y = x w + b: dw = x^T dy, (I, O); db = sum_n dy, (O,)."""
+    x, dy = _float64(x, dy)
+    return x.T @ dy, dy.sum(axis=0)
+
+
+# Activations, of any shape; the derivatives are written in y, which a training step keeps anyway
+
+
+def relu_forward(x: ArrayLike) -> Array:
+    """Rectified linear unit y = max(x, 0)."""
+    return np.maximum(np.asarray(x, dtype=np.float64), 0.0)
+
+
+def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at ReLU's input: dy where y > 0, else 0; the derivative at 0 is taken to be 0."""
+    dy, y = _float64(dy, y)
+    return np.where(y <= 0.0, 0.0, dy)
+
+
+def sigmoid_forward(x: ArrayLike) -> Array:
+    """Logistic function y = 1 / (1 + e^-x), from e^-|x|, which cannot overflow."""
+    x = np.asarray(x, dtype=np.float64)
+    e = np.exp(-np.abs(x))
+    y: Array = np.where(x < 0.0, e, 1.0) / (1.0 + e)
+    return y
+
+
+def sigmoid_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at the logistic function's input: dy y (1 - y)."""
+    dy, y = _float64(dy, y)
+    return dy * y * (1.0 - y)
+
+
+def tanh_forward(x: ArrayLike) -> Array:
+    """Hyperbolic tangent y = tanh x."""
+    return np.tanh(np.asarray(x, dtype=np.float64))
+
+
+def tanh_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at tanh's input: dy (1 - y^2)."""
+    dy, y = _float64(dy, y)
+    return dy * (1.0 - y * y)
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(axis=-1, keepdims=True)  # softmax is unchanged, and no exp overflows
+    log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_p
+
+
+def softmax_forward(x: ArrayLike) -> Array:
+    """Softmax of each row (the last axis): y_j = e^(x_j - m) / sum_k e^(x_k - m), m = max x."""
+    x = np.asarray(x, dtype=np.float64)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y: Array = e / e.sum(axis=-1, keepdims=True)
+    return y
+
+
+def softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at softmax's input: (diag(y) - y y^T) dy = y (dy - sum_k dy_k y_k), row by row."""
+    dy, y = _float64(dy, y)
+    dx: Array = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    return dx
+
+
+# Losses
+
+
+def softmax_crossentropy(
+    z: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Softmax and categorical cross-entropy in one, with integer labels.
+
+    With p = softmax(z): loss_i = w_i (log sum_k e^z_ik - z_i,label_i), and
+    dz_i = w_i (p_i - onehot(label_i)) / N. Bishop, Pattern Recognition and Machine Learning (2006),
+    eqs. 4.108 and 4.109. z : (N, C) logits.
+
+    Examples
+    --------
+    >>> softmax_crossentropy([[0.0, 0.0]], [1])
+    (array([0.69314718]), array([[ 0.5, -0.5]]))
+    """
+    z = np.asarray(z, dtype=np.float64)
+    rows, columns = z.shape
+    w = _weights(weights, rows)
+    # Picked, not multiplied by a one-hot row: a logit of -inf masks its class without a NaN.
+    loss = -w * _log_softmax(z)[np.arange(rows), np.asarray(labels)]
+    return loss, w[:, None] * (softmax_forward(z) - _one_hot(labels, columns)) / rows
+
+
+def softmax_crossentropy_soft(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Softmax and categorical cross-entropy in one, with a row of target probabilities t each.
+
+    With p = softmax(z): loss_i = -w_i sum_k t_ik log p_ik and dz_i = w_i (p_i sum_k t_ik - t_i)/N.
+    The sum stands there because it need not be 1. z, targets : (N, C), finite.
+    """
+    z, t = _float64(z, targets)
+    w = _weights(weights, len(z))
+    loss = -w * (t * _log_softmax(z)).sum(axis=1)
+    return loss, w[:, None] * (softmax_forward(z) * t.sum(axis=1, keepdims=True) - t) / len(z)
+
+
+def categorical_crossentropy(
+    p: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """`categorical_crossentropy_soft` with one-hot rows made of integer labels."""
+    return categorical_crossentropy_soft(p, _one_hot(labels, np.shape(p)[1]), weights)
+
+
+def categorical_crossentropy_soft(
+    p: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Categorical cross-entropy of probabilities p against target rows t, both (N, C).
+
+    loss_i = -w_i sum_k t_ik log max(p_ik, eps) and dp_ik = -w_i t_ik / p_ik / N where p_ik > eps,
+    else 0; eps = 1e-7. p is taken as it is, clipped below and no more. Keras divides its rows by
+    their sums first and clips above too: where they sum to 1 that is the same loss, and a gradient
+    with sum_k t_ik added throughout the row, which `softmax_backward` takes out again.
+    """
+    p, t = _float64(p, targets)
+    w = _weights(weights, len(p))
+    clipped = np.maximum(p, PROBABILITY_EPSILON)
+    loss = -w * (t * np.log(clipped)).sum(axis=1)
+    dp = np.where(p <= PROBABILITY_EPSILON, 0.0, -w[:, None] * t / clipped / len(p))
+    return loss, dp
+
+
+def sigmoid_binary_crossentropy(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Sigmoid and binary cross-entropy in one; a row's loss is the mean over its C columns.
+
+    loss_i = w_i mean_k [max(z, 0) - z y + log(1 + e^-|z|)], and dz = w_i (sigmoid(z) - y) / (N C):
+    TensorFlow's `sigmoid_cross_entropy_with_logits`. z : (N, C) logits; targets y : (N, C).
+    """
+    z, y = _float64(z, targets)
+    w = _weights(weights, len(z))
+    loss = w * (np.maximum(z, 0.0) - z * y + np.log1p(np.exp(-np.abs(z)))).mean(axis=1)
+    return loss, w[:, None] * (sigmoid_forward(z) - y) / z.size
+
+
+def binary_crossentropy(
+    p: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Binary cross-entropy of probabilities; a row's loss is the mean over its C columns.
+
+    With q = p clipped to [eps, 1 - eps], eps = 1e-7, as in Keras: loss_i =
+    -w_i mean_k [y log q + (1 - y) log(1 - q)], and dp = w_i (p - y) / (p (1 - p)) / (N C) within
+    the clip, its ends included, and 0 outside. p, targets y : (N, C).
+    """
+    p, y = _float64(p, targets)
+    w = _weights(weights, len(p))
+    low, high = PROBABILITY_EPSILON, 1.0 - PROBABILITY_EPSILON
+    q = np.clip(p, low, high)
+    loss = -w * (y * np.log(q) + (1.0 - y) * np.log1p(-q)).mean(axis=1)
+    dp = w[:, None] * (q - y) / (q * (1.0 - q)) / p.size
+    return loss, np.where((p < low) | (p > high), 0.0, dp)
+
+
+def mean_squared_error(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean squared error; a row's loss is the mean over its C columns.
+
+    loss_i = w_i mean_k (z - y)^2 and dz = 2 w_i (z - y) / (N C). z, targets y : (N, C).
+    """
+    z, y = _float64(z, targets)
+    w = _weights(weights, len(z))
+    return w * ((z - y) ** 2).mean(axis=1), 2.0 * w[:, None] * (z - y) / z.size
+
+
+# Metrics, one value a row
+
+
+def categorical_accuracy(z: ArrayLike, labels: ArrayLike) -> Array:
+    """1 where the largest of a row of z (N, C) is the label's, else 0: the first one on ties."""
+    return np.where(np.argmax(np.asarray(z), axis=1) == np.asarray(labels), 1.0, 0.0)
+
+
+def categorical_accuracy_soft(z: ArrayLike, targets: ArrayLike) -> Array:
+    """`categorical_accuracy` with the largest of each target row, the first on ties, as label."""
+    return categorical_accuracy(z, np.argmax(np.asarray(targets), axis=1))
+
+
+def binary_accuracy(z: ArrayLike, targets: ArrayLike, threshold: float) -> Array:
+    """Share of a row's C columns in which z > threshold and y > 0.5 say the same. z, y : (N, C).
+
+    Keras's `BinaryAccuracy`, but for targets other than 0 and 1: Keras never counts those a hit.
+    """
+    z, y = _float64(z, targets)
+    share: Array = ((z > threshold) == (y > 0.5)).mean(axis=1)
+    return share
+
+
+# Random bits
+
+
+def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> Words:
+    """Philox 4x32: four random words (..., 4), a bijection of the counter that the key chooses.
+
+    Salmon, Moraes, Dror & Shaw, Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011), section 3.
+    A round multiplies words 0 and 2, each into a high and a low half, and mixes in the other words
+    and the key; the key grows by Weyl constants between rounds.
+
+    Parameters
+    ----------
+    counter : (..., 4) uint32
+    key : (..., 2) uint32, whose leading axes broadcast with the counter's
+    rounds : int
+
+    Examples
+    --------
+    >>> [hex(word) for word in philox4x32([0, 0, 0, 0], [0, 0])]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    # uint64 holds the products; its constants are typed because NumPy 1 mixes it with int as float.
+    multiplier0, multiplier1, weyl0, weyl1, low, half = np.array(
+        [0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85, 0xFFFFFFFF, 32], dtype=np.uint64
+    )
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, dtype=np.uint32).astype(np.uint64), -1, 0)
+    k0, k1 = np.moveaxis(np.asarray(key, dtype=np.uint32).astype(np.uint64), -1, 0)
+    for _ in range(rounds):
+        product0, product1 = c0 * multiplier0, c2 * multiplier1
+        c0, c1 = (product1 >> half) ^ c1 ^ k0, product1 & low
+        c2, c3 = (product0 >> half) ^ c3 ^ k1, product0 & low
+        k0, k1 = (k0 + weyl0) & low, (k1 + weyl1) & low
+    return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def dropout_mask(shape: tuple[int, int], rate: float, seed: int, stream: int, step: int) -> Array:
+    """Inverted dropout's mask: 0 for a dropped element, 1 / (1 - rate) for a kept one.
+
+    An element's word is a function of its place and of (seed, stream, step), and of nothing else.
+    With G = ceil(columns / 64), element (row, column) reads word `lane` of Philox 4x32-10, where
+
+        key     = (seed's low 32 bits, seed's high 32 bits)
+        counter = (block, step's low 32 bits, step's high 32 bits, stream)
+        block   = row * 16 G + (column // 64) * 16 + column % 16
+        lane    = (column // 16) % 4
+
+    so that 16 blocks side by side in vector lanes serve 64 columns in order. The element is kept
+    when its word >= floor(rate * 2^32), as integers. Dropout: Srivastava et al. 2014, JMLR 15.
+
+    Parameters
+    ----------
+    shape : (rows, columns), with rows * 16 G at most 2^32: the block is one word
+    rate : float, the share to drop, at least 0 and below 1
+    seed, stream, step : int of 64, 32 and 64 bits, none negative
+
+    Raises
+    ------
+    ValueError
+        For anything out of these ranges.
+    """
+    rows, columns = shape
+    groups = -(-columns // 64)
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"dropout_mask: rate must be at least 0 and below 1, got {rate}")
+    if rows * 16 * groups > 2**32:
+        raise ValueError(f"dropout_mask: shape must need at most 2^32 blocks, got {shape}")
+    for name, value, bits in (("seed", seed, 64), ("stream", stream, 32), ("step", step, 64)):
+        if not 0 <= value < 2**bits:
+            raise ValueError(f"dropout_mask: {name} must be of {bits} bits, got {value}")
+    row, column = np.indices(shape)
+    key = np.array([seed % 2**32, seed // 2**32], dtype=np.uint32)
+    counter = np.empty((rows, columns, 4), dtype=np.uint32)
+    counter[..., 0] = row * 16 * groups + (column // 64) * 16 + column % 16
+    counter[..., 1:] = np.array([step % 2**32, step // 2**32, stream], dtype=np.uint32)
+    lane = (column // 16) % 4
+    word = np.take_along_axis(philox4x32(counter, key), lane[..., None], axis=-1)[..., 0]
+    return np.where(word >= int(rate * 2**32), 1.0 / (1.0 - rate), 0.0)
+
+
+def dropout_forward(x: ArrayLike, rate: float, seed: int, stream: int, step: int) -> Array:
+    """Inverted dropout y = x * mask, of x (rows, columns); see `dropout_mask`."""
+    x = np.asarray(x, dtype=np.float64)
+    return x * dropout_mask((x.shape[0], x.shape[1]), rate, seed, stream, step)
+
+
+def dropout_backward(dy: ArrayLike, rate: float, seed: int, stream: int, step: int) -> Array:
+    """Gradient at dropout's input: dy times the forward pass's mask, made again, not stored."""
+    return dropout_forward(dy, rate, seed, stream, step)
+
+
+# Optimizers, of arrays of any one shape
+
+
+def adam(
+    w: ArrayLike,
+    g: ArrayLike,
+    m: ArrayLike,
+    v: ArrayLike,
+    t: int,
+    learning_rate: float,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+) -> tuple[Array, Array, Array]:
+    """One step of Adam: the new (w, m, v). Kingma & Ba 2014, arXiv 1412.6980, algorithm 1.
+
+    m' = b1 m + (1 - b1) g and v' = b2 v + (1 - b2) g^2; then
+    w' = w - lr / (1 - b1^t) m' / (sqrt(v') / sqrt(1 - b2^t) + epsilon).
+
+    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm 1
+    and in PyTorch. Keras adds its own to sqrt(v') before the correction (the paper's epsilon-hat),
+    where it weighs 1 / sqrt(1 - b2^t) as much: 32 times at t = 1.
+
+    Parameters
+    ----------
+    w, g, m, v : the weights, their gradient, its first and second moment (0 before step 1)
+    t : int, this step's number, from 1
+    """
+    w, g, m, v = _float64(w, g, m, v)
+    m = beta_1 * m + (1.0 - beta_1) * g
+    v = beta_2 * v + (1.0 - beta_2) * g**2
+    denominator = np.sqrt(v) / np.sqrt(1.0 - beta_2**t) + epsilon
+    return w - learning_rate / (1.0 - beta_1**t) * m / denominator, m, v
+
+
+def sgd(
+    w: ArrayLike,
+    g: ArrayLike,
+    velocity: ArrayLike,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> tuple[Array, Array]:
+    """One step of gradient descent with momentum, in Keras's form: the new (w, velocity).
+
+    v' = momentum v - lr g, then w' = w + v', or with Nesterov's w' = w + momentum v' - lr g.
+    PyTorch keeps -v' / lr instead: the same path while the learning rate stands still.
+    """
+    w, g, velocity = _float64(w, g, velocity)
+    velocity = momentum * velocity - learning_rate * g
+    step = momentum * velocity - learning_rate * g if nesterov else velocity
+    return w + step, velocity

@@ -1,0 +1,96 @@
+"""One formula each: plain scalar functions, compiled for every target and callable as Python.
+
+Arguments are float32 or float64 scalars of one type, and so is the result. ``like(x, 2)`` is the
+constant 2 in the type of x: a bare ``2`` would widen a float32 formula to float64.
+"""
+
+from __future__ import annotations
+
+import math
+import numpy as np
+from numba import types
+from numba.extending import overload, register_jitable
+
+from fastnn.kernels.transcendental import sigmoid, tanh
+
+formula = register_jitable(fastmath={"contract"}, error_model="numpy")
+
+__all__ = [
+    "adam_moments",
+    "adam_update",
+    "is_finite",
+    "like",
+    "relu",
+    "relu_derivative",
+    "sgd_velocity",
+    "sigmoid",
+    "sigmoid_derivative",
+    "tanh",
+    "tanh_derivative",
+]
+
+
+def like(x, value):
+    """`value` in the type of `x`."""
+    return type(x)(value)
+
+
+@overload(like, inline="always")
+def _like(x, value):
+    real = np.float32 if x == types.float32 else np.float64
+    return lambda x, value: real(value)
+
+
+@formula
+def is_finite(x):
+    """Whether x is neither infinite nor NaN: x − x is 0 for those only."""
+    return x - x == like(x, 0)
+
+
+@formula
+def relu(x):
+    """max(x, 0); NaN stays NaN."""
+    zero = like(x, 0)
+    return zero if x < zero else x
+
+
+@formula
+def relu_derivative(y):
+    """0 where the output y is 0, else 1; NaN lets the gradient through."""
+    zero = like(y, 0)
+    return zero if y <= zero else like(y, 1)
+
+
+@formula
+def sigmoid_derivative(y):
+    """σ' = y(1 − y), of the output y."""
+    return y * (like(y, 1) - y)
+
+
+@formula
+def tanh_derivative(y):
+    """tanh' = 1 − y², of the output y."""
+    return like(y, 1) - y * y
+
+
+@formula
+def sgd_velocity(g, velocity, learning_rate, momentum):
+    """The new velocity, μv − ηg."""
+    return momentum * velocity - learning_rate * g
+
+
+@formula
+def adam_moments(g, m, v, beta_1, beta_2):
+    """Running means of the gradient and of its square: β₁m + (1−β₁)g and β₂v + (1−β₂)g²."""
+    one = like(g, 1)
+    return m + (one - beta_1) * (g - m), beta_2 * v + (one - beta_2) * (g * g)
+
+
+@formula
+def adam_update(w, m, v, rate, correction, epsilon):
+    """w − (η/(1−β₁ᵗ)) · m / (√v · correction + ε), where correction = 1/√(1−β₂ᵗ).
+
+    Kingma & Ba 2014 (arXiv 1412.6980), algorithm 1: ε is added after the bias correction, outside
+    the root, as in PyTorch.
+    """
+    return w - rate * (m / (math.sqrt(v) * correction + epsilon))

@@ -1,0 +1,138 @@
+"""What every op is called with: the contract that the kernels' twins and the planner share.
+
+A line gives an op's operands in order, outputs first::
+
+    "dense_forward": "y[N,O] x[N,I] w[I,O] b[O]?"
+
+``y[N,O]`` is a C-contiguous array with dimensions N and O; equal letters are equal lengths.
+``N`` is the number of rows in the batch at hand, known only when a step runs; every other letter
+is fixed when a program is made. The element type is the op's first type, ``T``, unless one is
+named after a colon: another of the op's types (``S``) or a fixed one. A question mark marks an
+operand that may be left out. ``rate=float`` is a scalar; ``multiply=product`` is the address of
+a compiled function that is no op itself (`FUNCTIONS`), put in when a program is linked.
+
+``parts`` says how a team of threads cuts the work. ``"N"`` or ``"P"``: into ranges of that
+dimension; a kernel sees arrays that begin at its range. ``"elements"``: all operands are seen as
+one-dimensional and cut anywhere. ``"own"``: the kernel cuts it, knowing ``rank`` and ``team``.
+``"first"``: the first thread does it all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+ITEM_BYTES = {
+    "uint8": 1,
+    "int32": 4,
+    "int64": 8,
+    "float32": 4,
+    "float64": 8,
+}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array operand: its name, element type ("T", "S" or a fixed one) and dimensions."""
+
+    name: str
+    type: str
+    dimensions: tuple[str, ...]
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A scalar operand: its name and type, ``"int"``, ``"float"`` or one of `FUNCTIONS`."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An op's operands, the dimensions that are fixed when a program is made, and its cut."""
+
+    name: str
+    arrays: tuple[Operand, ...]
+    scalars: tuple[Scalar, ...]
+    dimensions: tuple[str, ...]
+    parts: str
+    in_place: tuple[str, str] | None
+
+    @property
+    def width(self) -> int:
+        """Number of integers that an op's operands take: dimensions, addresses, scalars."""
+        return len(self.dimensions) + len(self.arrays) + len(self.scalars)
+
+
+def _parse(name: str, parts: str, text: str, in_place: str) -> Signature:
+    arrays: list[Operand] = []
+    scalars: list[Scalar] = []
+    dimensions: list[str] = []
+    for word in text.split():
+        if "=" in word:
+            scalars.append(Scalar(*word.split("=")))
+            continue
+        optional = word.endswith("?")
+        head, inside = word.rstrip("?").rstrip("]").split("[")
+        operand_name, _, element = head.partition(":")
+        letters = tuple(inside.split(","))
+        arrays.append(Operand(operand_name, element or "T", letters, optional))
+        dimensions += [d for d in letters if d != "N" and d not in dimensions]
+    pair = in_place.split()
+    return Signature(
+        name,
+        tuple(arrays),
+        tuple(scalars),
+        tuple(dimensions),
+        parts,
+        (pair[0], pair[1]) if pair else None,
+    )
+
+
+_LOSS = "loss[N] dz[N,C] z[N,C] {targets} weights[N]?"
+_DENSE_TARGETS = _LOSS.format(targets="targets[N,C]")
+_LABELS = _LOSS.format(targets="labels:int32[N]")
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+"""Elementwise activations whose derivative is a function of their output."""
+
+# name: (parts, operands, "output input" that may be one array)
+_TABLE: dict[str, tuple[str, str, str]] = {
+    "gather": ("N", "out[N,F] source:S[R,F] order:int64[R]?", ""),
+    "scatter": ("N", "out[R,F] source[N,F]", ""),
+    "dense_forward": ("own", "y[N,O] x[N,I] w[I,O] b[O]? multiply=product", ""),
+    "dense_backward_input": ("own", "dx[N,I] dy[N,O] w[I,O] multiply=product", ""),
+    "dense_backward_kernel": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
+    **{f"{a}_forward": ("elements", "y[N,F] x[N,F]", "y x") for a in ACTIVATIONS},
+    **{f"{a}_backward": ("elements", "dx[N,F] dy[N,F] y[N,F]", "dx dy") for a in ACTIVATIONS},
+    "softmax_forward": ("N", "y[N,C] x[N,C]", "y x"),
+    "softmax_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy"),
+    "dropout": ("N", "y[N,F] x[N,F] rate=float stream=int", "y x"),
+    "softmax_crossentropy": ("N", _LABELS, "dz z"),
+    "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
+    "categorical_crossentropy": ("N", _LABELS, "dz z"),
+    "categorical_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
+    "sigmoid_binary_crossentropy": ("N", _DENSE_TARGETS, "dz z"),
+    "binary_crossentropy": ("N", _DENSE_TARGETS, "dz z"),
+    "mean_squared_error": ("N", _DENSE_TARGETS, "dz z"),
+    "categorical_accuracy": ("N", "hits[N] z[N,C] labels:int32[N]", ""),
+    "categorical_accuracy_soft": ("N", "hits[N] z[N,C] targets[N,C]", ""),
+    "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
+    "accumulate": ("first", "values[N] slot=int guard=int", ""),
+    "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", ""),
+    "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", ""),
+}
+
+NAMES = tuple(_TABLE)
+
+FUNCTIONS = ("product",)
+"""Compiled functions that ops call: the matrix product is compiled once for all its users."""
+
+
+@cache
+def signature(name: str) -> Signature:
+    """The signature of the op called `name`."""
+    parts, operands, in_place = _TABLE[name]
+    return _parse(name, parts, operands, in_place)

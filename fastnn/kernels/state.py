@@ -1,0 +1,65 @@
+"""The step-varying scalars that every op can read: one small array of 64-bit slots.
+
+Integers and floats share the array: a slot named in ``FLOATS`` is read through a float64 view of
+the same memory. Each thread of a team has a private copy, so that all of them advance alike
+without sharing a cache line; what they do share is the block that ``SHARED`` points to.
+"""
+
+from __future__ import annotations
+
+SLOTS = 64
+"""Length of a state array."""
+
+STEP = 0
+"""Training steps done since the model was built: Adam's t − 1, and dropout's counter."""
+FIRST = 1
+"""Position in the epoch's order of this batch's first row."""
+ROWS = 2
+"""Rows in this batch: the batch size, or less in an epoch's last batch."""
+BATCH = 3
+"""The batch size."""
+TOTAL = 4
+"""Rows in the epoch."""
+POSITION = 5
+"""The next op of the step, so that a step can be left and taken up again."""
+BUDGET = 6
+"""Work, in the unit of the ops' costs, after which the executor returns to Python; what is left."""
+SEED = 7
+"""The 64-bit key of the counter-based random numbers."""
+SHARED = 8
+"""Address of the block that the threads of a team share (see below)."""
+WORKSPACE = 9
+"""Address of this thread's scratch memory, ``WORKSPACE_BYTES`` long."""
+STATUS = 10
+"""Why the executor returned: one of the three below."""
+PIECE = 11
+"""The next piece of that op: a long op is done in pieces, so that it too can be left."""
+
+FLOATS = 32
+"""From this slot on, slots hold float64."""
+LEARNING_RATE = 32
+LOSS_SUM = 33
+"""Sum of the rows' losses since the epoch began; the slots after it sum the metrics."""
+METRIC_SUMS = 34
+MAX_METRICS = SLOTS - METRIC_SUMS
+
+FINISHED, PAUSED, DIVERGED = 0, 1, 2
+"""Values of STATUS."""
+
+SHARED_ARRIVED = 0
+"""Slot of the shared block: threads that wait at the barrier."""
+SHARED_GENERATION = 8
+"""Slot of the shared block: barriers passed (on a cache line of its own)."""
+SHARED_FLAG = 16
+"""Slot of the shared block: 1 + the position of the op that met a value that is not finite."""
+SHARED_YIELD = 24
+"""Slot of the shared block: address of the system's function that gives the core away."""
+SHARED_SLOTS = 32
+
+WORKSPACE_BYTES = 1 << 18
+"""Scratch memory of one thread, for packed panels of a matrix product."""
+
+CODE_WIDTH = 24
+"""Words of a program's row: the op's address, its cost, then its operands."""
+CODE_ADDRESS, CODE_COST, CODE_PIECES, CODE_OPERANDS = 0, 1, 2, 3
+"""Where these stand in a row; between them, the pieces that the op is done in."""

@@ -1,0 +1,137 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import activations, checks, initializers
+from fastnn.engine.tape import Tape
+from fastnn.layers.activation import Activation
+from fastnn.layers.base import Array, Layer, Shape
+
+
+class Dense(Layer):
+    """``activation(x·kernel + bias)``.
+
+    Parameters
+    ----------
+    units : int
+        Width of the output.
+    activation : str, optional
+        Name of an activation; None is linear.
+    use_bias : bool
+        Whether a bias is added.
+    kernel_initializer, bias_initializer : str or callable
+        A name out of ``fastnn.initializers.INITIALIZERS``, or ``f(shape, generator)``.
+    name : str, optional
+
+    Attributes
+    ----------
+    kernel : ndarray, (in, units)
+    bias : ndarray, (units,)
+        Live views of the model's memory: what is written there is used, and the other way round.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.Dense(3, activation="relu").forward(np.ones((2, 4))).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | initializers.Initializer = "zeros",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.units = checks.integer("Dense", "units", units, 1)
+        self.activation = activations.check(activation, "Dense")
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.check(
+            kernel_initializer, "Dense", "kernel_initializer"
+        )
+        self.bias_initializer = initializers.check(bias_initializer, "Dense", "bias_initializer")
+        self._activation = Activation(self.activation)
+        self._stages = (self, self._activation) if self.activation != "linear" else (self,)
+
+    @property
+    def kernel(self) -> Array:
+        """The weights (in, units), a live view; assigning writes into it."""
+        return self._parameter("kernel")
+
+    @kernel.setter
+    def kernel(self, value: Any) -> None:
+        self._parameter("kernel")
+        self.params["kernel"] = value
+
+    @property
+    def bias(self) -> Array:
+        """The bias (units,), a live view; assigning writes into it."""
+        return self._parameter("bias")
+
+    @bias.setter
+    def bias(self, value: Any) -> None:
+        self._parameter("bias")
+        self.params["bias"] = value
+
+    def _parameter(self, name: str) -> Array:
+        if name not in self.params:
+            reason = "has no bias" if self.built else "is not built yet: its input is unknown"
+            raise AttributeError(f"{self.label} {reason}")
+        return self.params[name]
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the kernel, and the bias."""
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"{self.label}: rows must be vectors, got shape {input_shape}; put Flatten() before"
+            )
+        self.add_weight("kernel", (input_shape[0], self.units), self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.units,), self.bias_initializer)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """``(units,)``."""
+        return (self.units,)
+
+    def stages(self) -> tuple[Layer, ...]:
+        """The affine map, and the activation if there is one."""
+        return self._stages
+
+    def forward_ops(self, tape: Tape, x: Any) -> Any:
+        """``y = x·w + b``."""
+        y = tape.new((self.units,))
+        tape.op("dense_forward", y=y, x=x, w=self.kernel, b=self.params.get("bias"))
+        tape.save(self, x)
+        return y
+
+    def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
+        """``dw = xᵀ·dy``, ``db = Σ dy`` and ``dx = dy·wᵀ``."""
+        (x,) = tape.saved(self)
+        tape.op(
+            "dense_backward_kernel",
+            dw=self.grads["kernel"],
+            db=self.grads.get("bias"),
+            x=x,
+            dy=dy,
+        )
+        if not wants_dx:
+            return None
+        dx = tape.new(tuple(x.shape[1:]))
+        tape.op("dense_backward_input", dx=dx, dy=dy, w=self.kernel)
+        return dx
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make such a layer again."""
+        return {
+            "units": self.units,
+            "activation": None if self.activation == "linear" else self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": self.kernel_initializer,
+            "bias_initializer": self.bias_initializer,
+            "name": self.name,
+        }

@@ -1,0 +1,1 @@
+"""Floor 4: the planner, the fit loop, callbacks and history."""

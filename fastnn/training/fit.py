@@ -1,0 +1,141 @@
+"""The fit loop: checked arguments, epochs, validation, callbacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import checks, initializers
+from fastnn.kernels import state as s
+from fastnn.training.history import History
+from fastnn.training.planner import Sources
+from fastnn.training.progress import Progress
+
+if TYPE_CHECKING:
+    from fastnn.callbacks import Callback
+    from fastnn.model import Sequential
+
+SHUFFLING = 1 << 40
+"""Streams of random numbers from here on order the epochs' rows; those below draw weights."""
+
+
+class Fitting:
+    """One call of `fit`: its arguments, checked, and the loop over epochs."""
+
+    def __init__(
+        self,
+        model: Sequential,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        epochs: int,
+        verbose: int,
+        callbacks: list[Callback],
+        validation_split: float,
+        validation_data: Any,
+        shuffle: bool,
+        class_weight: dict[int, float] | None,
+        sample_weight: Any,
+    ) -> None:
+        model._require_compiled("fit")
+        self.model, self.callbacks, self.shuffle = model, callbacks, bool(shuffle)
+        self.batch = checks.integer("fit", "batch_size", batch_size, 1)
+        self.epochs = checks.integer("fit", "epochs", epochs, 0)
+        if verbose not in (0, 1, 2):
+            raise ValueError(f"fit: verbose must be 0, 1 or 2, got {verbose!r}")
+        self.verbose = int(verbose)
+        split = checks.number("fit", "validation_split", validation_split, "[0, 1)")
+        fresh = not model.built
+        data = model._check_data(x, y, sample_weight, class_weight, build=True)
+        try:
+            self.data, self.validation = self._validation(data, validation_data, split)
+        except BaseException:
+            if fresh:
+                model._unbuild()
+            raise
+
+    def _validation(
+        self, data: Sources, validation_data: Any, split: float
+    ) -> tuple[Sources, Sources | None]:
+        """Training and validation data."""
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise ValueError(
+                    "fit: validation_data must be (x, y) or (x, y, sample_weight), "
+                    f"got {type(validation_data).__name__}"
+                )
+            x, y, *weight = validation_data
+            held = self.model._check_data(
+                x, y, weight[0] if weight else None, None, prefix="validation_data: "
+            )
+            return data, held
+        if split == 0:
+            return data, None
+        kept = int(len(data.x) * (1 - split))
+        if kept == 0 or kept == len(data.x):
+            raise ValueError(
+                f"fit: validation_split {split} of {len(data.x)} rows leaves one part empty"
+            )
+        first, last = (
+            Sources(*(None if a is None else a[part] for a in data))
+            for part in (slice(kept), slice(kept, None))
+        )
+        return first, last
+
+    def run(self) -> History:
+        """All epochs."""
+        model, data = self.model, self.data
+        history, rows = History(), len(data.x)
+        if self.shuffle:
+            data = data._replace(order=np.arange(rows, dtype=np.int64))
+        batch = min(self.batch, rows)
+        progress = Progress(self.verbose, self.epochs, rows)
+        model.stop_training = False
+        for callback in self.callbacks:
+            callback.model = model
+        try:
+            for callback in self.callbacks:
+                callback.on_train_begin()
+            with model.training_pass(data, batch, self.verbose) as training:
+                for epoch in range(self.epochs):
+                    for callback in self.callbacks:
+                        callback.on_epoch_begin(epoch)
+                    progress.begin(epoch)
+                    logs = self._epoch(training, data, batch, progress)
+                    progress.end(epoch, logs)
+                    history.append(epoch, logs)
+                    for callback in self.callbacks:
+                        callback.on_epoch_end(epoch, logs)
+                    if model.stop_training:
+                        break
+        finally:
+            progress.close()
+            for callback in self.callbacks:
+                callback.on_train_end()
+        return history
+
+    def _epoch(
+        self, training: Any, data: Sources, batch: int, progress: Progress
+    ) -> dict[str, float]:
+        model, state, rows = self.model, self.model.state, len(data.x)
+        assert model.optimizer is not None
+        rate = model.optimizer.learning_rate
+        state.view(np.float64)[s.LEARNING_RATE] = rate
+        model._clear_sums(state)
+        if data.order is not None:
+            stream = SHUFFLING + model.epochs_done
+            data.order[:] = initializers.generator(model.seed, stream).permutation(rows)
+
+        def on_pause() -> None:
+            done = int(state[s.FIRST])
+            progress.advance(done, lambda: model._means(state, max(done, 1)))
+
+        training.epoch(rows, batch, on_pause)
+        model.epochs_done += 1
+        logs = model._means(state, rows)
+        if self.validation is not None:
+            held = model.evaluate_checked(self.validation, verbose=self.verbose)
+            logs |= {f"val_{name}": value for name, value in held.items()}
+        logs["learning_rate"] = rate
+        return logs

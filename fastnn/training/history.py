@@ -1,0 +1,28 @@
+"""What `fit` returns."""
+
+from __future__ import annotations
+
+
+class History:
+    """One list for each quantity, one entry for each epoch.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        ``loss``, each metric, the same with ``val_`` before it, and ``learning_rate``.
+    epoch : list of int
+        The epochs' numbers, from 0.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def append(self, epoch: int, logs: dict[str, float]) -> None:
+        """Add one epoch's figures."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        return f"History({len(self.epoch)} epochs: {', '.join(self.history)})"

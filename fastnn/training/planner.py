@@ -1,0 +1,136 @@
+"""Layers, loss, metrics and optimizer to a sequence of ops.
+
+Each function puts one kind of step on a tape. On a `Program` that makes a program; on an `Eager`
+tape it runs the step: the eager loop and compiled training are one text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from fastnn.engine.tape import Tape
+from fastnn.kernels import state as s
+from fastnn.layers.activation import Activation
+from fastnn.layers.base import Layer
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.optimizers import Optimizer
+
+
+class Sources(NamedTuple):
+    """Whole arrays: what batches are gathered from, in which order, and where results go."""
+
+    x: Any
+    targets: Any = None
+    weights: Any = None
+    order: Any = None
+    out: Any = None
+
+
+class Flat(NamedTuple):
+    """A model's flat vectors: parameters, gradients, and the optimizer's by name."""
+
+    parameters: Any
+    gradients: Any
+    slots: dict[str, Any]
+
+
+def stages_of(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers taken apart into the stages that they are made of."""
+    return [stage for layer in layers for stage in layer.stages()]
+
+
+def split_fused(stages: list[Layer], loss: Loss) -> tuple[list[Layer], bool]:
+    """The stages before the loss, and whether the loss then is given logits.
+
+    A last activation that the loss computes in one with itself is left to it.
+    """
+    last = stages[-1]
+    if isinstance(last, Activation) and last.activation == loss.fuses and not loss.from_logits:
+        return stages[:-1], True
+    return stages, loss.from_logits
+
+
+def gather(tape: Tape, source: Any, order: Any, dtype: str) -> Any:
+    """This step's rows of `source`."""
+    rows = tape.new(tuple(source.shape[1:]), dtype)
+    tape.op("gather", out=rows, source=source, order=order)
+    return rows
+
+
+def _batch(tape: Tape, sources: Sources, dtype: str) -> tuple[Any, Any, Any]:
+    """This step's rows, targets and weights."""
+    x = gather(tape, sources.x, sources.order, dtype)
+    targets = gather(tape, sources.targets, sources.order, str(sources.targets.dtype))
+    weights = sources.weights
+    if weights is not None:
+        weights = gather(tape, weights, sources.order, dtype)
+    return x, targets, weights
+
+
+def _forward(tape: Tape, stages: Sequence[Layer], x: Any) -> Any:
+    for stage in stages:
+        x = stage.forward_ops(tape, x)
+    return x
+
+
+def _evaluate(
+    tape: Tape, z: Any, targets: Any, weights: Any, loss: Loss, metrics: list[Metric], logits: bool
+) -> Any:
+    """Add up loss and metrics in the state; the handle of the loss's gradient.
+
+    The metrics come first: after them the loss may write its gradient over z.
+    """
+    for index, metric in enumerate(metrics):
+        values = metric.ops(tape, z, targets, loss, logits)
+        tape.op("accumulate", values=values, slot=s.METRIC_SUMS + index, guard=0)
+    losses, dz = loss.ops(tape, z, targets, weights, logits)
+    tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
+    return dz
+
+
+def training_step(
+    tape: Tape,
+    layers: Sequence[Layer],
+    loss: Loss,
+    metrics: list[Metric],
+    optimizer: Optimizer,
+    flat: Flat,
+    sources: Sources,
+    dtype: str,
+) -> None:
+    """Gather, forward, loss and metrics, backward, update."""
+    stages, logits = split_fused(stages_of(layers), loss)
+    x, targets, weights = _batch(tape, sources, dtype)
+    z = _forward(tape, stages, x)
+    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits)
+    if tape.stopped:
+        return
+    trained = [bool(stage.params) or stage.in_python for stage in stages]
+    for index in range(len(stages) - 1, -1, -1):
+        if not any(trained[: index + 1]):
+            break
+        delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
+    tape.begin_update()
+    optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
+
+
+def evaluation_step(
+    tape: Tape,
+    layers: Sequence[Layer],
+    loss: Loss,
+    metrics: list[Metric],
+    sources: Sources,
+    dtype: str,
+) -> None:
+    """Gather, forward, loss and metrics."""
+    stages, logits = split_fused(stages_of(layers), loss)
+    x, targets, weights = _batch(tape, sources, dtype)
+    _evaluate(tape, _forward(tape, stages, x), targets, weights, loss, metrics, logits)
+
+
+def prediction_step(tape: Tape, layers: Sequence[Layer], sources: Sources, dtype: str) -> None:
+    """Gather, forward, and the output's rows into their place in ``sources.out``."""
+    y = _forward(tape, stages_of(layers), gather(tape, sources.x, sources.order, dtype))
+    tape.op("scatter", out=sources.out, source=y)

@@ -1,0 +1,83 @@
+"""What `fit` shows: a bar, a line an epoch, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def compiling(verbose: int) -> Callable[[str, int, int], None] | None:
+    """A report for ``compiler.prepare``: one line that says what is compiled, and how far it is."""
+    if not verbose:
+        return None
+    shown = sys.stderr.isatty() and verbose == 1
+
+    def report(name: str, done: int, of: int) -> None:
+        if name:
+            text = f"fastnn: compiling kernels for this CPU, once: {name} ({done + 1} of {of})"
+        else:
+            text = f"fastnn: compiled {of} kernels for this CPU, kept for next time"
+        if shown:
+            sys.stderr.write(f"\r{text:<79}" + ("" if name else "\n"))
+            sys.stderr.flush()
+        elif done == 0:
+            print(f"fastnn: compiling {of} kernels for this CPU, once", file=sys.stderr)
+
+    return report
+
+
+class Progress:
+    """Shows the epochs of one `fit`.
+
+    Parameters
+    ----------
+    verbose : {0, 1, 2}
+        0 is silent, 1 a bar for each epoch, 2 a line for each.
+    epochs : int
+        How many there will be.
+    rows : int
+        Rows in each.
+    """
+
+    def __init__(self, verbose: int, epochs: int, rows: int) -> None:
+        self._verbose, self._epochs, self._rows = verbose, epochs, rows
+        self._bar: Any = None
+
+    def begin(self, epoch: int) -> None:
+        """An epoch begins."""
+        if self._verbose == 1:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._rows,
+                desc=f"epoch {epoch + 1}/{self._epochs}",
+                unit="row",
+                unit_scale=True,
+                dynamic_ncols=True,
+            )
+
+    def advance(self, rows: int, figures: Callable[[], dict[str, float]]) -> None:
+        """`rows` rows of the epoch are done; `figures` has its means so far."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(_text(figures()), refresh=False)
+            self._bar.update(rows - self._bar.n)
+
+    def end(self, epoch: int, logs: dict[str, float]) -> None:
+        """An epoch is done."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(_text(logs), refresh=False)
+            self._bar.update(self._rows - self._bar.n)
+            self.close()
+        elif self._verbose == 2:
+            print(f"epoch {epoch + 1}/{self._epochs}: {_text(logs)}")
+
+    def close(self) -> None:
+        """Leave the line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _text(figures: dict[str, float]) -> str:
+    return ", ".join(f"{k}={v:.4g}" for k, v in figures.items() if k != "learning_rate")

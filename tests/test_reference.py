@@ -1,0 +1,567 @@
+"""The oracle on trial: fastnn.kernels.reference against PyTorch, SciPy, published vectors, central
+differences and sums written out by hand. All kernels are judged by it, so it is judged here first.
+"""
+
+import doctest
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fastnn.kernels import reference
+from helpers import assert_close, assert_is_gradient
+
+Array = NDArray[np.float64]
+Loss = Callable[..., tuple[Array, Array]]
+
+ROWS, COLUMNS = 5, 4
+BIG = 2**64 - 1
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def probabilities(rng: np.random.Generator) -> Array:
+    return rng.dirichlet(np.ones(COLUMNS), size=ROWS)
+
+
+# Every function once, with arguments that suit it: for what holds of all of them.
+X, Y, P, W = np.random.default_rng(0).uniform(0.1, 0.9, (4, ROWS, COLUMNS))
+LABELS, ROW_WEIGHTS = np.array([0, 3, 1, 1, 2]), np.array([1.0, 0.5, 2.0, 0.0, 3.0])
+CALLS: dict[str, tuple[Any, ...]] = {
+    "dense_forward": (X, W.T, P[0, :1]),
+    "dense_backward_input": (X, W),
+    "dense_backward_kernel": (X, Y),
+    "relu_forward": (X,),
+    "relu_backward": (X, Y),
+    "sigmoid_forward": (X,),
+    "sigmoid_backward": (X, Y),
+    "tanh_forward": (X,),
+    "tanh_backward": (X, Y),
+    "softmax_forward": (X,),
+    "softmax_backward": (X, Y),
+    "softmax_crossentropy": (X, LABELS, ROW_WEIGHTS),
+    "softmax_crossentropy_soft": (X, Y, ROW_WEIGHTS),
+    "categorical_crossentropy": (P, LABELS, ROW_WEIGHTS),
+    "categorical_crossentropy_soft": (P, Y, ROW_WEIGHTS),
+    "sigmoid_binary_crossentropy": (X, Y, ROW_WEIGHTS),
+    "binary_crossentropy": (P, Y, ROW_WEIGHTS),
+    "mean_squared_error": (X, Y, ROW_WEIGHTS),
+    "categorical_accuracy": (X, LABELS),
+    "categorical_accuracy_soft": (X, Y),
+    "binary_accuracy": (X, Y, 0.5),
+    "dropout_mask": ((ROWS, COLUMNS), 0.5, 1, 2, 3),
+    "dropout_forward": (X, 0.5, 1, 2, 3),
+    "dropout_backward": (X, 0.5, 1, 2, 3),
+    "adam": (W, X, Y, P, 3, 0.1),
+    "sgd": (W, X, Y, 0.1, 0.9, True),
+}
+
+
+def test_every_public_function_is_called() -> None:
+    public = {
+        name
+        for name, value in vars(reference).items()
+        if getattr(value, "__module__", "") == reference.__name__ and not name.startswith("_")
+    }
+    assert public == {*CALLS, "philox4x32"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_float32_in_gives_new_float64_out(name: str) -> None:
+    arguments = [
+        a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+        for a in CALLS[name]
+    ]
+    before = [np.copy(a) for a in arguments]
+    wide = [
+        a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a
+        for a in arguments
+    ]
+    outputs = getattr(reference, name)(*arguments)
+    expected = getattr(reference, name)(*wide)
+    if isinstance(outputs, np.ndarray):
+        outputs, expected = (outputs,), (expected,)
+    for output, wide_output in zip(outputs, expected, strict=True):
+        assert output.dtype == np.float64
+        np.testing.assert_array_equal(output, wide_output)  # computed in float64, not in float32
+        for argument in wide:
+            assert not np.shares_memory(output, np.asarray(argument))
+    for argument, copy in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(argument, copy)
+
+
+def test_docstring_examples() -> None:
+    result = doctest.testmod(reference)
+    assert result.attempted >= 3
+    assert result.failed == 0
+
+
+# Dense
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (7, 13, 4)])
+def test_dense_is_the_sum_written_out(
+    shape: tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    n_rows, n_inputs, n_outputs = shape
+    x, w = rng.normal(size=(n_rows, n_inputs)), rng.normal(size=(n_inputs, n_outputs))
+    b, dy = rng.normal(size=n_outputs), rng.normal(size=(n_rows, n_outputs))
+    y = np.tile(b, (n_rows, 1))
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros_like(b)
+    for n in range(n_rows):
+        for o in range(n_outputs):
+            db[o] += dy[n, o]
+            for i in range(n_inputs):
+                y[n, o] += x[n, i] * w[i, o]
+                dx[n, i] += dy[n, o] * w[i, o]
+                dw[i, o] += x[n, i] * dy[n, o]
+    assert_close(reference.dense_forward(x, w, b), y)
+    assert_close(reference.dense_forward(x, w), y - b)
+    assert_close(reference.dense_backward_input(dy, w), dx)
+    assert_close(reference.dense_backward_kernel(x, dy)[0], dw)
+    assert_close(reference.dense_backward_kernel(x, dy)[1], db)
+
+
+def test_dense_gradients_by_central_differences(rng: np.random.Generator) -> None:
+    x, w, b = rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), rng.normal(size=2)
+    dy = rng.normal(size=(3, 2))
+    dw, db = reference.dense_backward_kernel(x, dy)
+    forward = reference.dense_forward
+    assert_is_gradient(
+        reference.dense_backward_input(dy, w), lambda v: (dy * forward(v, w, b)).sum(), x
+    )
+    assert_is_gradient(dw, lambda v: (dy * forward(x, v, b)).sum(), w)
+    assert_is_gradient(db, lambda v: (dy * forward(x, w, v)).sum(), b)
+
+
+def test_dense_against_torch(torch: Any, rng: np.random.Generator) -> None:
+    x, w, b = rng.normal(size=(6, 9)), rng.normal(size=(9, 3)), rng.normal(size=3)
+    dy = rng.normal(size=(6, 3))
+    tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x, w, b))
+    ty = torch.nn.functional.linear(tx, tw.T, tb)
+    ty.backward(torch.tensor(dy))
+    dw, db = reference.dense_backward_kernel(x, dy)
+    assert_close(reference.dense_forward(x, w, b), ty.detach().numpy())
+    assert_close(reference.dense_backward_input(dy, w), tx.grad.numpy())
+    assert_close(dw, tw.grad.numpy())
+    assert_close(db, tb.grad.numpy())
+
+
+# Activations
+
+ACTIVATIONS = ["relu", "sigmoid", "tanh", "softmax"]
+
+
+def activation(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    return getattr(reference, f"{name}_forward"), getattr(reference, f"{name}_backward")
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_gradient_by_central_differences(name: str, rng: np.random.Generator) -> None:
+    forward, backward = activation(name)
+    x, dy = rng.normal(size=(2, ROWS, COLUMNS))
+    assert np.abs(x).min() > 1e-3  # no difference is taken across ReLU's corner
+    assert_is_gradient(backward(dy, forward(x)), lambda v: (dy * forward(v)).sum(), x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_against_torch(name: str, torch: Any, rng: np.random.Generator) -> None:
+    forward, backward = activation(name)
+    x, dy = rng.normal(scale=4.0, size=(2, ROWS, COLUMNS))
+    x[0, 0] = 0.0
+    tx = torch.tensor(x, requires_grad=True)
+    ty = torch.softmax(tx, dim=-1) if name == "softmax" else getattr(torch, name)(tx)
+    ty.backward(torch.tensor(dy))
+    assert_close(forward(x), ty.detach().numpy())
+    assert_close(backward(dy, forward(x)), tx.grad.numpy())
+
+
+def test_activations_against_scipy(rng: np.random.Generator) -> None:
+    x = np.concatenate([rng.normal(scale=20.0, size=(ROWS, COLUMNS)), [[-800.0, 800.0, 0.0, 37.0]]])
+    assert_close(reference.sigmoid_forward(x), scipy.special.expit(x))
+    assert_close(reference.softmax_forward(x), scipy.special.softmax(x, axis=-1))
+    assert_close(reference.tanh_forward(x), 2.0 * scipy.special.expit(2.0 * x) - 1.0)
+
+
+def test_relu_at_zero_and_nan() -> None:
+    x = np.array([-1.0, -0.0, 0.0, 5e-324, 2.0, np.nan, np.inf, -np.inf])
+    y = reference.relu_forward(x)
+    np.testing.assert_array_equal(y, [0.0, 0.0, 0.0, 5e-324, 2.0, np.nan, np.inf, 0.0])
+    np.testing.assert_array_equal(
+        reference.relu_backward(np.full(8, 3.0), y), [0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 0.0]
+    )
+
+
+@given(st.floats(-1e6, 1e6), st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=9))
+@settings(derandomize=True, max_examples=50, deadline=None)
+def test_softmax_is_a_distribution_and_ignores_a_shift(shift: float, row: list[float]) -> None:
+    x = np.array([row])
+    y = reference.softmax_forward(x)
+    assert (y >= 0.0).all()
+    assert_close(y.sum(), 1.0)
+    # Adding the shift rounds each logit to 1e-10, and that much is not softmax's doing.
+    assert_close(reference.softmax_forward(x + shift), y, scale=1e4)
+
+
+# Losses
+
+
+def case(name: str, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Predictions and targets that suit the loss, off every corner."""
+    logits, soft = rng.normal(scale=2.0, size=(ROWS, COLUMNS)), probabilities(rng)
+    if name in ("softmax_crossentropy", "categorical_crossentropy"):
+        return (logits if name.startswith("softmax") else soft), LABELS
+    if name in ("categorical_crossentropy_soft", "binary_crossentropy"):
+        return soft, rng.uniform(0.0, 1.0, size=(ROWS, COLUMNS))
+    # Rows of targets that do not sum to 1, which softmax_crossentropy_soft promises to take.
+    return logits, rng.uniform(0.0, 1.0, size=(ROWS, COLUMNS))
+
+
+def torch_loss_rows(torch: Any, name: str, z: Any, targets: Array) -> Any:
+    """N losses by PyTorch's own functions, the mean over columns where the oracle has one."""
+    functional = torch.nn.functional
+    t = torch.tensor(targets)
+    if name.startswith("softmax_crossentropy"):
+        return functional.cross_entropy(z, t, reduction="none")
+    if name == "categorical_crossentropy":
+        return functional.nll_loss(torch.log(z.clamp(min=1e-7)), t, reduction="none")
+    if name == "categorical_crossentropy_soft":
+        return -(t * torch.log(z.clamp(min=1e-7))).sum(dim=1)
+    if name == "sigmoid_binary_crossentropy":
+        return functional.binary_cross_entropy_with_logits(z, t, reduction="none").mean(dim=1)
+    if name == "binary_crossentropy":
+        q = z.clamp(1e-7, 1.0 - 1e-7)
+        return functional.binary_cross_entropy(q, t, reduction="none").mean(dim=1)
+    return functional.mse_loss(z, t, reduction="none").mean(dim=1)
+
+
+LOSSES = [
+    "softmax_crossentropy",
+    "softmax_crossentropy_soft",
+    "categorical_crossentropy",
+    "categorical_crossentropy_soft",
+    "sigmoid_binary_crossentropy",
+    "binary_crossentropy",
+    "mean_squared_error",
+]
+
+
+@pytest.mark.parametrize("weights", [None, ROW_WEIGHTS], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradient_by_central_differences(
+    name: str, weights: Array | None, rng: np.random.Generator
+) -> None:
+    loss: Loss = getattr(reference, name)
+    z, targets = case(name, rng)
+    assert_is_gradient(
+        loss(z, targets, weights)[1], lambda v: loss(v, targets, weights)[0].sum() / ROWS, z
+    )
+
+
+@pytest.mark.parametrize("weights", [None, ROW_WEIGHTS], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_against_torch(
+    name: str, weights: Array | None, torch: Any, rng: np.random.Generator
+) -> None:
+    z, targets = case(name, rng)
+    if name == "categorical_crossentropy_soft":
+        z[0, 0] = 0.0
+    if name == "binary_crossentropy":
+        z[0] = [0.0, 1.0, 1e-9, 1.0 - 1e-9]
+    tz = torch.tensor(z, requires_grad=True)
+    rows = torch_loss_rows(torch, name, tz, targets)
+    if weights is not None:
+        rows = rows * torch.tensor(weights)
+    (rows.sum() / ROWS).backward()
+    loss_rows, gradient = getattr(reference, name)(z, targets, weights)
+    assert_close(loss_rows, rows.detach().numpy())
+    assert_close(gradient, tz.grad.numpy())
+
+
+def test_weights_multiply_rows(rng: np.random.Generator) -> None:
+    for name in LOSSES:
+        z, targets = case(name, rng)
+        loss_rows, gradient = getattr(reference, name)(z, targets)
+        weighted_rows, weighted_gradient = getattr(reference, name)(z, targets, ROW_WEIGHTS)
+        assert_close(weighted_rows, ROW_WEIGHTS * loss_rows)
+        assert_close(weighted_gradient, ROW_WEIGHTS[:, None] * gradient)
+
+
+def test_softmax_crossentropy_against_scipy(rng: np.random.Generator) -> None:
+    z = rng.normal(scale=30.0, size=(ROWS, COLUMNS))
+    p, one_hot = scipy.special.softmax(z, axis=1), np.eye(COLUMNS)[LABELS]
+    expected = scipy.special.logsumexp(z, axis=1) - z[np.arange(ROWS), LABELS]
+    sparse = reference.softmax_crossentropy(z, LABELS)
+    soft = reference.softmax_crossentropy_soft(z, one_hot)
+    for loss_rows, gradient in (sparse, soft):
+        assert_close(loss_rows, expected)
+        assert_close(gradient, (p - one_hot) / ROWS)
+
+
+def test_joint_loss_is_softmax_then_crossentropy(rng: np.random.Generator) -> None:
+    z, t = rng.normal(size=(ROWS, COLUMNS)), probabilities(rng)
+    p = reference.softmax_forward(z)
+    loss_rows, dp = reference.categorical_crossentropy_soft(p, t)
+    joint_rows, dz = reference.softmax_crossentropy_soft(z, t)
+    assert_close(joint_rows, loss_rows)
+    assert_close(dz, reference.softmax_backward(dp, p))
+
+
+def test_joint_loss_is_sigmoid_then_binary_crossentropy(rng: np.random.Generator) -> None:
+    z, y = rng.normal(size=(ROWS, COLUMNS)), rng.uniform(size=(ROWS, COLUMNS))
+    p = reference.sigmoid_forward(z)
+    loss_rows, dp = reference.binary_crossentropy(p, y)
+    joint_rows, dz = reference.sigmoid_binary_crossentropy(z, y)
+    assert_close(joint_rows, loss_rows)
+    assert_close(dz, reference.sigmoid_backward(dp, p))
+
+
+def test_losses_of_logits_are_exact_far_out() -> None:
+    z = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]])
+    loss_rows, gradient = reference.softmax_crossentropy(z, [0, 1])
+    np.testing.assert_array_equal(loss_rows, [0.0, 2e4])
+    np.testing.assert_array_equal(gradient, [[0.0, 0.0, 0.0], [0.5, -0.5, 0.0]])
+    loss_rows, gradient = reference.sigmoid_binary_crossentropy(z, [[1, 0, 1], [0, 1, 0]])
+    assert_close(loss_rows, [np.log(2.0) / 3.0, (2e4 + np.log(2.0)) / 3.0])
+    assert_close(gradient * 6.0, [[0.0, 0.0, -0.5], [1.0, -1.0, 0.5]])
+
+
+def test_a_logit_of_minus_infinity_masks_its_class() -> None:
+    loss_rows, gradient = reference.softmax_crossentropy([[0.0, -np.inf, 0.0]], [2])
+    assert_close(loss_rows, [np.log(2.0)])
+    assert_close(gradient, [[0.5, 0.0, -0.5]])
+
+
+def test_losses_of_probabilities_clip() -> None:
+    floor = -np.log(1e-7)
+    loss_rows, gradient = reference.categorical_crossentropy([[0.0, 1.0], [0.5, 0.5]], [0, 0])
+    assert_close(loss_rows, [floor, np.log(2.0)])
+    np.testing.assert_array_equal(gradient, [[0.0, 0.0], [-1.0, 0.0]])
+    # Taken as it is: a row that sums to 2 is not divided by 2.
+    assert_close(reference.categorical_crossentropy([[1.0, 1.0]], [0])[0], [0.0])
+    loss_rows, gradient = reference.binary_crossentropy([[0.0], [1.0], [1e-7]], [[1], [0], [1]])
+    assert_close(loss_rows, [floor, floor, floor], scale=1e3)  # 1 - (1 - 1e-7) has 9 digits left
+    assert_close(gradient, [[0.0], [0.0], [-1e7 / 3.0]])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_is_not_hidden(name: str, rng: np.random.Generator) -> None:
+    z, targets = case(name, rng)
+    z[2] = np.nan
+    loss_rows, gradient = getattr(reference, name)(z, targets)
+    np.testing.assert_array_equal(np.isnan(loss_rows), np.arange(ROWS) == 2)
+    np.testing.assert_array_equal(np.isnan(gradient).all(axis=1), np.arange(ROWS) == 2)
+
+
+# Metrics
+
+
+def test_categorical_accuracy_takes_the_first_of_ties() -> None:
+    z = [[0.1, 0.7, 0.2], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.2, 0.8]]
+    expected = [1.0, 1.0, 0.0, 0.0]
+    np.testing.assert_array_equal(reference.categorical_accuracy(z, [1, 0, 1, 0]), expected)
+    targets = [[0.0, 1.0, 0.0], [0.4, 0.4, 0.2], [0.3, 0.4, 0.4], [1.0, 0.0, 0.0]]
+    np.testing.assert_array_equal(reference.categorical_accuracy_soft(z, targets), expected)
+
+
+def test_binary_accuracy_is_strict_at_the_threshold() -> None:
+    z, targets = [[0.2, 0.5, 0.6], [0.5, 0.7, 0.1]], [[0, 1, 1], [0, 1, 1]]
+    assert_close(reference.binary_accuracy(z, targets, 0.5), [2.0 / 3.0, 2.0 / 3.0])
+    assert_close(reference.binary_accuracy(z, targets, 0.0), [2.0 / 3.0, 2.0 / 3.0])
+    assert_close(reference.binary_accuracy(z, targets, 0.65), [1.0 / 3.0, 2.0 / 3.0])
+
+
+# Random bits
+
+# Rounds, counter, key, output: the philox4x32 lines of Random123's tests/kat_vectors.
+KNOWN_ANSWERS = """\
+7 00000000 00000000 00000000 00000000 00000000 00000000 5f6fb709 0d893f64 4f121f81 4f730a48
+7 ffffffff ffffffff ffffffff ffffffff ffffffff ffffffff 5207ddc2 45165e59 4d8ee751 8c52f662
+7 243f6a88 85a308d3 13198a2e 03707344 a4093822 299f31d0 4dfccaba 190a87f0 c47362ba b6b5242a
+10 00000000 00000000 00000000 00000000 00000000 00000000 6627e8d5 e169c58d bc57ac4c 9b00dbd8
+10 ffffffff ffffffff ffffffff ffffffff ffffffff ffffffff 408f276d 41c83b0e a20bc7c6 6d5451fd
+10 243f6a88 85a308d3 13198a2e 03707344 a4093822 299f31d0 d16cfe09 94fdcceb 5001e420 24126ea1
+"""
+
+
+@pytest.mark.parametrize("line", KNOWN_ANSWERS.splitlines())
+def test_philox_known_answers(line: str) -> None:
+    rounds, *hexadecimal = line.split()
+    words = [int(word, 16) for word in hexadecimal]
+    output = reference.philox4x32(words[:4], words[4:6], int(rounds))
+    assert output.dtype == np.uint32
+    assert output.tolist() == words[6:]
+
+
+def test_philox_of_many_is_many_philoxes(rng: np.random.Generator) -> None:
+    counters = rng.integers(0, 2**32, size=(3, 5, 4), dtype=np.uint32)
+    keys = rng.integers(0, 2**32, size=(5, 2), dtype=np.uint32)
+    output = reference.philox4x32(counters, keys)
+    for i, j in np.ndindex(3, 5):
+        np.testing.assert_array_equal(output[i, j], reference.philox4x32(counters[i, j], keys[j]))
+
+
+def kept(row: int, column: int, columns: int, rate: float, place: tuple[int, int, int]) -> bool:
+    """Whether dropout keeps one element, from the mapping in dropout_mask's docstring, in ints."""
+    seed, stream, step = place
+    groups = (columns + 63) // 64
+    group, within = divmod(column, 64)
+    lane, vector_element = divmod(within, 16)
+    block = (row * groups + group) * 16 + vector_element
+    counter = [block, step % 2**32, step // 2**32, stream]
+    word = int(reference.philox4x32(counter, [seed % 2**32, seed // 2**32])[lane])
+    return word >= int(rate * 2**32)
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (BIG, 2**32 - 1, BIG), (7 + (5 << 32), 3, 9 << 32)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 16), (2, 17), (2, 64), (3, 65), (2, 130)])
+def test_dropout_mask_element_by_element(
+    shape: tuple[int, int], place: tuple[int, int, int]
+) -> None:
+    mask = reference.dropout_mask(shape, 0.3, *place)
+    expected = np.empty(shape)
+    for row, column in np.ndindex(shape):
+        expected[row, column] = kept(row, column, shape[1], 0.3, place) / (1.0 - 0.3)
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_dropout_threshold_is_the_word_itself() -> None:
+    word = int(reference.philox4x32([0, 3, 0, 2], [1, 0])[0])
+    for threshold, expected in [(word, True), (word + 0.999, True), (word + 1, False)]:
+        mask = reference.dropout_mask((1, 1), threshold / 2**32, seed=1, stream=2, step=3)
+        assert (mask[0, 0] > 0.0) == expected
+
+
+def test_dropout_mask_is_pinned() -> None:
+    # A mask is part of a run that someone repeats: the same seed gives these bits for ever.
+    mask = reference.dropout_mask((2, 20), 0.5, seed=1, stream=2, step=3)
+    drawn = ["".join("1" if value else "0" for value in row) for row in mask]
+    assert drawn == ["01100011100110000111", "01010101101010000000"]
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(0, BIG), st.floats(0.0, 0.99))
+@settings(derandomize=True, max_examples=30, deadline=None)
+def test_dropout_of_fewer_rows_is_the_top_of_more(
+    rows: int, columns: int, seed: int, rate: float
+) -> None:
+    mask = reference.dropout_mask((rows + 3, columns), rate, seed, 1, 2)
+    assert set(np.unique(mask)) <= {0.0, 1.0 / (1.0 - rate)}
+    np.testing.assert_array_equal(
+        reference.dropout_mask((rows, columns), rate, seed, 1, 2), mask[:rows]
+    )
+
+
+def test_dropout_masks_differ_in_every_word_of_their_place() -> None:
+    places = [(0, 0, 0), (1, 0, 0), (1 << 32, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1 << 32)]
+    masks = [reference.dropout_mask((64, 256), 0.5, *place) > 0 for place in places]
+    for i, mask in enumerate(masks):
+        for other in masks[:i]:
+            # 16384 fair coins agree on half, with a standard deviation of 64.
+            assert abs((mask == other).sum() - 8192) < 5 * 64
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
+def test_mean_of_dropped_sums_is_the_plain_sum(rate: float, rng: np.random.Generator) -> None:
+    x = rng.uniform(1.0, 2.0, size=(4, 100))
+    sums = [reference.dropout_forward(x, rate, 5, 0, step).sum() for step in range(400)]
+    deviation = np.sqrt((x**2).sum() * rate / (1.0 - rate))
+    assert abs(np.mean(sums) - x.sum()) <= 4.0 * deviation / np.sqrt(400) + 1e-9
+    # The standard error of a deviation from 400 draws is 3.5 %.
+    assert abs(np.std(sums) - deviation) <= 4.0 * 0.035 * deviation + 1e-9
+
+
+def test_dropout_backward_is_the_gradient(rng: np.random.Generator) -> None:
+    x, dy = rng.normal(size=(2, 3, 70))
+    place = (0.4, 11, 12, 13)
+    assert_is_gradient(
+        reference.dropout_backward(dy, *place),
+        lambda v: (dy * reference.dropout_forward(v, *place)).sum(),
+        x,
+    )
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, np.nan])
+def test_dropout_refuses_a_rate(rate: float) -> None:
+    with pytest.raises(ValueError, match="rate must be at least 0 and below 1"):
+        reference.dropout_mask((1, 1), rate, 0, 0, 0)
+
+
+def test_dropout_refuses_what_does_not_fit_the_counter() -> None:
+    with pytest.raises(ValueError, match="at most 2\\^32 blocks"):
+        reference.dropout_mask((2**28 + 1, 1), 0.5, 0, 0, 0)
+    for place in [(2**64, 0, 0), (-1, 0, 0), (0, 2**32, 0), (0, -1, 0), (0, 0, 2**64), (0, 0, -1)]:
+        with pytest.raises(ValueError, match="must be of"):
+            reference.dropout_mask((1, 1), 0.5, *place)
+
+
+# Optimizers
+
+
+def test_adam_of_a_constant_gradient_steps_by_its_sign(rng: np.random.Generator) -> None:
+    # Both bias corrections undo exactly what the averages lack: g / (|g| + epsilon) at every step.
+    w, g = rng.normal(size=(2, 9))
+    start, m, v = w, np.zeros(9), np.zeros(9)
+    for t in range(1, 6):
+        w, m, v = reference.adam(w, g, m, v, t, 0.25, epsilon=1e-3)
+        assert_close(w, start - t * 0.25 * g / (np.abs(g) + 1e-3))
+        assert_close(m, (1.0 - 0.9**t) * g)
+        assert_close(v, (1.0 - 0.999**t) * g**2)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.8), (0.0, 0.0)])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-7, 1e-2])
+def test_adam_against_torch(
+    betas: tuple[float, float], epsilon: float, torch: Any, rng: np.random.Generator
+) -> None:
+    w, gradients = rng.normal(size=7), rng.normal(size=(12, 7))
+    gradients[4] *= 1e-6  # small enough for epsilon's place to show
+    parameter = torch.tensor(w, requires_grad=True)
+    optimizer = torch.optim.Adam([parameter], lr=0.03, betas=betas, eps=epsilon)
+    m, v = np.zeros(7), np.zeros(7)
+    for t, g in enumerate(gradients, start=1):
+        w, m, v = reference.adam(w, g, m, v, t, 0.03, *betas, epsilon)
+        parameter.grad = torch.tensor(g)
+        optimizer.step()
+        assert_close(w, parameter.detach().numpy(), scale=10.0)  # rounding adds up over the steps
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_against_torch(
+    momentum: float, nesterov: bool, torch: Any, rng: np.random.Generator
+) -> None:
+    in_torch = nesterov and momentum > 0.0  # PyTorch refuses Nesterov without momentum
+    w, gradients = rng.normal(size=7), rng.normal(size=(12, 7))
+    parameter = torch.tensor(w, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=0.03, momentum=momentum, nesterov=in_torch)
+    velocity = np.zeros(7)
+    for g in gradients:
+        w, velocity = reference.sgd(w, g, velocity, 0.03, momentum, nesterov)
+        parameter.grad = torch.tensor(g)
+        optimizer.step()
+        assert_close(w, parameter.detach().numpy())
+
+
+def test_sgd_by_hand() -> None:
+    w, velocity = reference.sgd([1.0], [2.0], [0.5], 0.1, momentum=0.9)
+    assert_close(velocity, [0.25])
+    assert_close(w, [1.25])
+    w, velocity = reference.sgd([1.0], [2.0], [0.5], 0.1, momentum=0.9, nesterov=True)
+    assert_close(velocity, [0.25])
+    assert_close(w, [1.0 + 0.9 * 0.25 - 0.2])
+    w, velocity = reference.sgd([1.0], [2.0], [0.5], 0.1)
+    assert_close(velocity, [-0.2])
+    assert_close(w, [0.8])
