@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import json
 import sys
 import time
@@ -38,9 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cores = machine.pin(options.threads)
     except ValueError as error:
         raise SystemExit(f"compare: {error}") from None
+    for name in options.peers:
+        importlib.import_module(PEERS[name].module)
     packages = [package for name in options.peers for package in PEERS[name].packages]
+    given = sys.argv[1:] if arguments is None else arguments
     report: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.compare", *(arguments or sys.argv[1:])]),
+        "command": " ".join(["python -m benchmarks.compare", *given]),
         "date": datetime.date.today().isoformat(),
         "cpu": machine.cpu_name(),
         "cores": cores,
@@ -50,18 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": [],
     }
     print_head(report)
-    flops_rate = 0.0
+    flops_rates = [machine.gemm_peak(options.dtype)]
     for name in options.rows:
-        # A ceiling: the best of the run so far, since other work on the machine only lowers it.
-        flops_rate = max(flops_rate, machine.gemm_peak(options.dtype))
-        result = compare_row(GRID[name], options, flops_rate)
+        result = compare_row(GRID[name], options)
         report["rows"].append(result)
         print_row(result)
+        flops_rates.append(machine.gemm_peak(options.dtype))
+    # A ceiling is the best of the whole run, since other work on the machine only lowers it.
+    add_floors(report, max(flops_rates))
+    print_floors(report)
     path = RESULTS / f"{file_stem(report, options)}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"\nceiling of matrix products: {flops_rate / 1e9:.1f} GFLOP/s")
-    print(f"written to benchmarks/results/{path.name}")
+    print(f"\nwritten to benchmarks/results/{path.name}")
     return 0
 
 
@@ -70,12 +75,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare", description="fastnn beside its peers on the grid."
     )
-    installed = [name for name, peer in PEERS.items() if peer.installed()]
     parser.add_argument("--rows", type=_names(GRID), default=list(GRID), help="such as T2,T3")
     parser.add_argument(
         "--peers",
         type=_names(PEERS),
-        default=installed,
+        default=installed_peers(),
         help="such as fastnn,torch; ratios are to the first (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, help="cores and threads (default: 1)")
@@ -87,6 +91,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     return parser.parse_args(arguments)
+
+
+def installed_peers() -> list[str]:
+    """Names of the peers that this machine has, fastnn first."""
+    return [name for name, peer in PEERS.items() if peer.installed()]
 
 
 def _names(known: Collection[str]) -> Any:
@@ -102,11 +111,8 @@ def _names(known: Collection[str]) -> Any:
     return names
 
 
-def compare_row(row: Row, options: argparse.Namespace, flops_rate: float) -> dict[str, Any]:
-    """Train every peer on `row` in alternation; the row's figures, in microseconds a step.
-
-    `flops_rate` is the ceiling of the matrix products, FLOP/s.
-    """
+def compare_row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
+    """Train every peer on `row` in alternation; the row's figures, in microseconds a step."""
     x, y = make_data(row, options.dtype)
     peers = {name: PEERS[name]() for name in options.peers}
     for peer in peers.values():
@@ -123,20 +129,16 @@ def compare_row(row: Row, options: argparse.Namespace, flops_rate: float) -> dic
             peer.run(row.steps * EPOCHS)
             times[name].append((time.perf_counter() - start) / (row.steps * EPOCHS) * 1e6)
 
-    itemsize = x.dtype.itemsize
-    byte_rate = machine.copy_bandwidth(4 * itemsize * row.parameters)
-    floor = (row.flops / flops_rate + row.optimizer_bytes(itemsize) / byte_rate) * 1e6
     first = times[options.peers[0]]
     figures = {}
     for name, peer in peers.items():
-        microseconds = quartiles(times[name])
         ratios = [own / other for own, other in zip(times[name], first, strict=True)]
         figures[name] = {
-            "microseconds": microseconds,
+            "microseconds": quartiles(times[name]),
             "ratio": quartiles(ratios),
-            "roofline": floor / microseconds[1],
             "loss": peer.loss(),
         }
+    itemsize = x.dtype.itemsize
     return {
         "row": row.name,
         "layers": row.layers,
@@ -144,11 +146,22 @@ def compare_row(row: Row, options: argparse.Namespace, flops_rate: float) -> dic
         "loss": row.loss,
         "steps": row.steps * EPOCHS,
         "rounds": len(first),
-        "ceiling_gflops": flops_rate / 1e9,
-        "ceiling_gbytes": byte_rate / 1e9,
-        "floor_microseconds": floor,
+        "flops": row.flops,
+        "optimizer_bytes": row.optimizer_bytes(itemsize),
+        "copy_gbytes": machine.copy_bandwidth(4 * itemsize * row.parameters) / 1e9,
         "peers": figures,
     }
+
+
+def add_floors(report: dict[str, Any], flops_rate: float) -> None:
+    """Add the ceiling of the matrix products, each row's floor, and each peer's share of it."""
+    report["gemm_gflops"] = flops_rate / 1e9
+    for result in report["rows"]:
+        copying = result["optimizer_bytes"] / (result["copy_gbytes"] * 1e9)
+        floor = (result["flops"] / flops_rate + copying) * 1e6
+        result["floor_microseconds"] = floor
+        for figures in result["peers"].values():
+            figures["of_floor"] = floor / figures["microseconds"][1]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -166,26 +179,36 @@ def print_head(report: dict[str, Any]) -> None:
     print(f"{report['cpu']}, core {cores}; threads: {report['threads']}; {report['dtype']}")
     print(f"{found}\n")
     print(
-        f"{'row':4}{'layers':20}{'batch':>6}{'floor us':>10}  {'peer':8}{'us a step':>10}"
-        f"{'':22}{'ratio':>7}{'':16}{'of roofline':>12}{'loss':>8}"
+        f"{'row':4}{'layers':20}{'batch':>6}  {'peer':8}{'us a step':>10}{'':22}{'ratio':>8}{'':17}"
+        f"{'loss':>7}"
     )
 
 
 def print_row(result: dict[str, Any]) -> None:
     """Print one row of the grid, a line for each peer."""
     head = f"{result['row']:4}{result['layers']:20}{result['batch']:>6}"
-    head += f"{result['floor_microseconds']:>10.2f}"
     for name, figures in result["peers"].items():
         low, middle, high = figures["microseconds"]
         spread = f"[{low:.5g} {high:.5g}]"
         ratio_low, ratio, ratio_high = figures["ratio"]
         ratio_spread = f"[{ratio_low:.2f} {ratio_high:.2f}]"
         print(
-            f"{head:40}  {name:8}{middle:>10.5g} {spread:21}{ratio:>7.2f} {ratio_spread:15}"
-            f"{figures['roofline']:>12.1%}{figures['loss']:>8.3f}",
+            f"{head:30}  {name:8}{middle:>10.5g} {spread:21}{ratio:>8.2f} {ratio_spread:16}"
+            f"{figures['loss']:>7.3f}",
             flush=True,
         )
         head = ""
+
+
+def print_floors(report: dict[str, Any]) -> None:
+    """Print each row's floor, and its share of each peer's time."""
+    print(f"\nmatrix products at {report['gemm_gflops']:.1f} GFLOP/s, the optimizer as a copy:")
+    names = list(report["rows"][0]["peers"])
+    print(f"{'row':4}{'floor us':>10}" + "".join(f"{name:>9}" for name in names))
+    for result in report["rows"]:
+        shares = (figures["of_floor"] for figures in result["peers"].values())
+        line = "".join(f"{share:>9.0%}" for share in shares)
+        print(f"{result['row']:4}{result['floor_microseconds']:>10.5g}{line}")
 
 
 def file_stem(report: dict[str, Any], options: argparse.Namespace) -> str:
@@ -193,6 +216,8 @@ def file_stem(report: dict[str, Any], options: argparse.Namespace) -> str:
     parts = ["cpu", report["date"]]
     if options.rows != list(GRID):
         parts += options.rows
+    if options.peers != installed_peers():
+        parts += options.peers
     if options.threads != 1:
         parts.append(f"{options.threads}threads")
     if options.dtype != "float32":

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from fastnn.losses import MeanSquaredError as MeanSquaredError
     from fastnn.metrics import Accuracy as Accuracy
     from fastnn.model import Sequential as Sequential
+    from fastnn.model import load as load
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
     from fastnn.optimizers import Optimizer as Optimizer
-    from fastnn.serialization import load as load
     from fastnn.training.history import History as History
 
 __version__ = "0.1.0"
@@ -68,9 +68,8 @@ _PLACES = {
     ),
     "losses": ("BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError"),
     "metrics": ("Accuracy",),
-    "model": ("Sequential",),
+    "model": ("Sequential", "load"),
     "optimizers": ("SGD", "Adam", "Optimizer"),
-    "serialization": ("load",),
     "training.history": ("History",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}

@@ -88,9 +88,7 @@ def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtyp
             f"a single sample is {argument}.reshape(1, -1)"
         )
     if input_shape is not None and rows.shape[1:] != input_shape:
-        raise ValueError(
-            f"{argument} must have rows of shape {input_shape}, got {rows.shape[1:]}"
-        )
+        raise ValueError(f"{argument} must have rows of shape {input_shape}, got {rows.shape[1:]}")
     finite(rows, argument, dtype)
     kept = rows.dtype.name in SOURCE_TYPES and rows.dtype.isnative
     # float64 rows of a float32 network are narrowed batch by batch, not copied.
@@ -149,9 +147,7 @@ def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
             raise ValueError(f"{argument} must hold integer labels, got {bad}")
         if values.min() < 0 or values.max() >= columns:
             bad = values.min() if values.min() < 0 else values.max()
-            raise ValueError(
-                f"{argument} must hold labels from 0 to {columns - 1}, got {int(bad)}"
-            )
+            raise ValueError(f"{argument} must hold labels from 0 to {columns - 1}, got {int(bad)}")
         return Targets(np.ascontiguousarray(values, np.int32), False)
     if values.ndim != 2 or values.shape[1] != columns:
         raise ValueError(
@@ -182,9 +178,7 @@ def weights(
     return np.ascontiguousarray(values, dtype)
 
 
-def class_weights(
-    class_weight: object, y: Targets, classes: int, dtype: str
-) -> Array | None:
+def class_weights(class_weight: object, y: Targets, classes: int, dtype: str) -> Array | None:
     """The weight of each row's class, or None; a class that is not named weighs 1."""
     if class_weight is None:
         return None

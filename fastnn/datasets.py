@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.engine import cache
+
 __all__ = ["load"]
 
 Split = tuple[NDArray[Any], NDArray[Any]]  # x, y
@@ -92,8 +94,8 @@ def load(name: str) -> tuple[Split, Split]:
     looked for in these places, in this order; the first that holds all four files serves:
 
     1. ``$FASTNN_DATA/<name>``, then the folder ``$FASTNN_DATA`` itself;
-    2. the user's cache: ``$XDG_CACHE_HOME/fastnn/data/<name>``, where that variable is not set
-       ``~/.cache/fastnn/data/<name>`` (macOS: ``~/Library/Caches``, Windows: ``%LOCALAPPDATA%``);
+    2. ``data/<name>`` in fastnn's cache: ``$FASTNN_CACHE_DIR``, else the platform's place, such as
+       ``~/.cache/fastnn``;
     3. the folder of a system package, such as ``/usr/share/datasets/<name>``;
     4. the publisher's address: pooch downloads the files once into the user's cache and compares
        their SHA-256 sums. ``$FASTNN_DATA_URL`` names a mirror that holds ``<name>/<file>``.
@@ -182,15 +184,7 @@ def _system_shares() -> list[Path]:
 
 def _user_cache() -> Path:
     """The folder for downloads, which need not exist."""
-    if (chosen := os.environ.get("XDG_CACHE_HOME")) and os.path.isabs(chosen):
-        cache = Path(chosen)  # relative ones are void, says the XDG specification
-    elif sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    else:
-        cache = Path.home() / ".cache"
-    return cache / "fastnn" / "data"
+    return cache.directory() / "data"
 
 
 def _files(folder: Path) -> dict[str, Path]:

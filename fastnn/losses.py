@@ -74,9 +74,7 @@ class Loss:
         y = checks.targets(y_true, "y_true", len(z), z.shape[1:], self.targets, dtype)
         weights = checks.weights(sample_weight, len(z), dtype)
         tape = Eager(len(z), dtype, cpu.new_state())
-        losses, self._gradient = self.ops(
-            tape, z, y.array, weights, logits=self.from_logits
-        )
+        losses, self._gradient = self.ops(tape, z, y.array, weights, logits=self.from_logits)
         tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=0)
         return float(cpu.floats(tape.state)[s.LOSS_SUM]) / len(z)
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn import callbacks as callbacks_module
-from fastnn import checks, losses, optimizers
+from fastnn import checks, losses, optimizers, serialization
+from fastnn import layers as layers_module
 from fastnn import metrics as metrics_module
-from fastnn.engine import arena, compiler, cpu
+from fastnn.engine import compiler, cpu
 from fastnn.engine.program import Program
 from fastnn.kernels import state as s
-from fastnn.layers.base import DTYPES, Layer, new_seed, snake_case
-from fastnn.layers.shape import Input, check_shape
+from fastnn.layers.base import Layer
+from fastnn.network import Network
 from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 DEFAULT_ROWS = 1024
 """Rows that `predict` and `evaluate` take at once, unless told otherwise."""
 
+FORMAT = 1
+"""Version of what `save` writes."""
+
 KEPT_PROGRAMS = 16
 """Programs that a model keeps: one for each batch size and kind of data that it has met."""
 
 
-class Sequential:
+class Sequential(Network):
     """Layers one after the other.
 
     Parameters
@@ -76,110 +80,15 @@ class Sequential:
         device: str = "cpu",
         name: str | None = None,
     ) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
-        if device not in ("cpu", "auto"):
-            raise ValueError(f"Sequential: device must be 'cpu' or 'auto', got {device!r}")
-        self.dtype, self.device, self.name = dtype, "cpu", name or "sequential"
-        self.seed = new_seed() if seed is None else checks.integer("Sequential", "seed", seed, 0)
-        self.layers: list[Layer] = []
+        super().__init__(layers, input_shape, dtype, seed, device, name)
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: losses.Loss | None = None
         self.metrics: list[metrics_module.Metric] = []
         self.stop_training = False
         self.epochs_done = 0
-        self.state = cpu.new_state(self.seed)
-        self._parameters: Array | None = None
-        self._gradients: Array | None = None
         self._slots: dict[str, Array] | None = None
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._lock = threading.Lock()
-        for layer in layers:
-            self.add(layer)
-        if input_shape is not None:
-            self.build(check_shape(input_shape, "Sequential: input_shape"))
-        elif self.layers and isinstance(self.layers[0], Input):
-            self.build(self.layers[0].shape)
-
-    # Building.
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer to a model that is not built yet."""
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential: layers must be layers, got {layer!r}")
-        if self.built:
-            raise RuntimeError("Sequential: layers cannot be added once the model is built")
-        if layer._owner is not None or layer in self.layers:
-            raise ValueError(f"Sequential: {layer!r} already belongs to a model")
-        self.layers.append(layer)
-
-    @property
-    def built(self) -> bool:
-        """Whether the shape of the input is known and parameters exist."""
-        return self._parameters is not None
-
-    @property
-    def input_shape(self) -> Shape | None:
-        """The shape of a row that goes in, None if not yet known."""
-        return self.layers[0].input_shape if self.built else None
-
-    @property
-    def output_shape(self) -> Shape:
-        """The shape of a row that comes out."""
-        self._require_built("output_shape")
-        shape = self.layers[-1].output_shape
-        assert shape is not None
-        return shape
-
-    def build(self, input_shape: Shape | int) -> None:
-        """Make all parameters, for rows of `input_shape`, in one flat vector."""
-        shape = check_shape(input_shape, "Sequential: input_shape")
-        if self.built:
-            if shape != self.input_shape:
-                raise ValueError(
-                    f"Sequential: built for rows of {self.input_shape}, got {shape}"
-                )
-            return
-        if not self.layers:
-            raise ValueError("Sequential: the model has no layers")
-        before = [dict(vars(layer)) for layer in self.layers]
-        try:
-            self._prepare_layers(shape)
-        except BaseException:
-            for layer, attributes in zip(self.layers, before, strict=True):
-                vars(layer).clear()
-                vars(layer).update(attributes)
-            raise
-
-    def _prepare_layers(self, shape: Shape) -> None:
-        for index, layer in enumerate(self.layers):
-            layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{index}"
-            if not layer.built:
-                layer._stream = index
-            layer.prepare(shape, self.dtype, self.seed)
-            if layer.dtype != self.dtype:
-                raise ValueError(f"{layer.label} is {layer.dtype}, the model {self.dtype}")
-            assert layer.output_shape is not None
-            shape = layer.output_shape
-            for stage in layer.stages()[1:]:
-                stage.prepare(shape, self.dtype, self.seed)
-        count = sum(w.size for layer in self.layers for w in layer.params.values())
-        parameters, gradients = self._vector(count), self._vector(count)
-        begin = 0
-        for layer in self.layers:
-            layer._owner, layer._state, layer._seed = self, self.state, self.seed
-            for name, value in layer.params.items():
-                end = begin + value.size
-                view = parameters[begin:end].reshape(value.shape)
-                view[...] = value
-                layer.params.move(name, view)
-                layer.grads.move(name, gradients[begin:end].reshape(value.shape))
-                begin = end
-        self._parameters, self._gradients = parameters, gradients
-
-    def _vector(self, count: int) -> Array:
-        itemsize = np.dtype(self.dtype).itemsize
-        return arena.allocate(count * itemsize).view(self.dtype)
 
     def compile(
         self,
@@ -287,7 +196,7 @@ class Sequential:
         class_weight: dict[int, float] | None = None,
     ) -> dict[str, float]:
         """One step on all rows of x; loss and metrics, as they were before it."""
-        loss, _ = self._require_compiled("train_on_batch")
+        self._require_compiled("train_on_batch")
         sources = self._check_data(x, y, sample_weight, class_weight, build=True)
         self._clear_sums(self.state)
         with self.training_pass(sources, len(sources.x), 0) as one:
@@ -344,20 +253,7 @@ class Sequential:
             one.epoch(len(rows), batch)
         return out
 
-    def __call__(self, x: Any, training: bool = False) -> Array:
-        """The output of each layer in turn, for loops written by hand."""
-        for layer in self.layers:
-            x = layer.forward(x, training=training)
-        result: Array = x
-        return result
-
     # What `fit` and `evaluate` are made of.
-
-    def _require_built(self, what: str) -> None:
-        if not self.built:
-            raise RuntimeError(
-                f"{what}: the model is not built yet; give input_shape, or fit it first"
-            )
 
     def _require_compiled(self, what: str) -> tuple[losses.Loss, optimizers.Optimizer]:
         if self.loss is None or self.optimizer is None:
@@ -378,9 +274,7 @@ class Sequential:
         if not self.layers:
             raise ValueError("Sequential: the model has no layers")
         rows = checks.features(x, f"{prefix}x", self.input_shape, self.dtype)
-        weights = checks.weights(
-            sample_weight, len(rows), self.dtype, f"{prefix}sample_weight"
-        )
+        weights = checks.weights(sample_weight, len(rows), self.dtype, f"{prefix}sample_weight")
         fresh = build and not self.built
         if fresh:
             self.build(rows.shape[1:])
@@ -388,9 +282,7 @@ class Sequential:
             targets = checks.targets(
                 y, f"{prefix}y", len(rows), self.output_shape, loss.targets, self.dtype
             )
-            of_class = checks.class_weights(
-                class_weight, targets, self.output_shape[0], self.dtype
-            )
+            of_class = checks.class_weights(class_weight, targets, self.output_shape[0], self.dtype)
         except BaseException:
             if fresh:
                 self._unbuild()
@@ -398,14 +290,6 @@ class Sequential:
         if of_class is not None:
             weights = of_class if weights is None else weights * of_class
         return planner.Sources(rows, targets.array, weights)
-
-    def _unbuild(self) -> None:
-        """Undo a `build` that turned out to be for data that is refused."""
-        for layer in self.layers:
-            layer._owner = layer._state = layer._params = layer._grads = None
-            for stage in (layer, *layer.stages()):
-                stage.input_shape = stage.output_shape = None
-        self._parameters = self._gradients = None
 
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:
         """Training steps over `sources`, on the model's own state."""
@@ -480,74 +364,105 @@ class Sequential:
             means[metric.name] = float(sums[s.METRIC_SUMS + index]) / rows
         return means
 
-    # Weights.
+    # Files.
 
-    @property
-    def parameters(self) -> Array:
-        """All parameters as one vector (P,), layer by layer: a live view."""
-        self._require_built("parameters")
-        assert self._parameters is not None
-        return self._parameters
+    def get_config(self) -> dict[str, Any]:
+        """All of the model but its arrays, as JSON takes it."""
+        compiled = None
+        if self.loss is not None:
+            compiled = {
+                "optimizer": serialization.describe(self.optimizer),
+                "loss": serialization.describe(self.loss),
+                "metrics": [serialization.describe(metric) for metric in self.metrics],
+            }
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "input_shape": list(self.input_shape or ()),
+            "layers": [serialization.describe(layer) for layer in self.layers],
+            "compiled": compiled,
+            "step": int(self.state[s.STEP]),
+            "epochs_done": self.epochs_done,
+        }
 
-    def count_params(self) -> int:
-        """Number of parameters."""
-        return int(self.parameters.size)
-
-    def get_weights(self) -> list[Array]:
-        """Copies of all parameters, layer by layer: kernel, bias, kernel, ..."""
-        self._require_built("get_weights")
-        return [w.copy() for layer in self.layers for w in layer.params.values()]
-
-    def set_weights(self, weights: list[Any]) -> None:
-        """Set all parameters, in the order of `get_weights`.
-
-        Raises
-        ------
-        ValueError
-            If number or shapes differ or a value is not finite: before anything is set.
-        """
-        self._require_built("set_weights")
-        own = [(layer, name) for layer in self.layers for name in layer.params]
-        given = list(weights)
-        if len(given) != len(own):
-            raise ValueError(f"set_weights: weights must be {len(own)} arrays, got {len(given)}")
-        arrays = []
-        for (layer, name), value in zip(own, given, strict=True):
-            label, shape = f"set_weights: {layer.label}.{name}", layer.params[name].shape
-            array = checks.array(value, label)
-            if array.shape != shape:
-                raise ValueError(f"{label} must have shape {shape}, got {array.shape}")
-            checks.finite(array, label, self.dtype)
-            arrays.append(array)
-        for (layer, name), array in zip(own, arrays, strict=True):
-            layer.params[name][...] = array
+    def _arrays(self) -> dict[str, Array]:
+        """Parameters and the optimizer's vectors by their names in a file: live views."""
+        arrays = {
+            f"layers.{index}.{name}": array
+            for index, layer in enumerate(self.layers)
+            for name, array in layer.params.items()
+        }
+        if self.loss is not None:
+            arrays |= {f"optimizer.{name}": vector for name, vector in self.flat().slots.items()}
+        return arrays
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write architecture, weights and optimizer state to a safetensors file, atomically."""
-        from fastnn.serialization import save
+        self._require_built("save")
+        serialization.write(path, self.get_config(), self._arrays())
 
-        save(self, path)
 
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print each layer's output shape, parameters and bytes."""
-        self._require_built("summary")
-        itemsize = np.dtype(self.dtype).itemsize
-        lines = [("layer", "output shape", "parameters", "bytes")]
-        for layer in self.layers:
-            count = sum(w.size for w in layer.params.values())
-            shape = ", ".join(["N", *map(str, layer.output_shape or ())])
-            kind = f"{layer.name} ({type(layer).__name__})"
-            lines.append((kind, f"({shape})", f"{count:,}", f"{count * itemsize:,}"))
-        total = self.count_params()
-        lines.append(("total", "", f"{total:,}", f"{total * itemsize:,}"))
-        widths = [max(len(line[column]) for line in lines) for column in range(4)]
-        for index, (kind, shape, count, size) in enumerate(lines):
-            if index in (1, len(lines) - 1):
-                print_fn("-" * (sum(widths) + 6))
-            print_fn(
-                f"{kind:<{widths[0]}}  {shape:<{widths[1]}}  "
-                f"{count:>{widths[2]}}  {size:>{widths[3]}}"
-            )
+def load(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = None) -> Sequential:
+    """A model out of a file that `Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    custom_objects : dict, optional
+        Classes of your own by name, for layers, losses, metrics and optimizers.
+
+    Returns
+    -------
+    Sequential
+        Compiled if it was when saved; `fit` goes on where it stopped.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, no model of fastnn's, or names a class that is not known.
+    """
+    config, arrays = serialization.read(path)
+    try:
+        return _restore(config, arrays, dict(custom_objects or {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"load: {os.fspath(path)} cannot be loaded: {error}") from error
+
+
+def _restore(
+    config: dict[str, Any], arrays: dict[str, Array], custom: dict[str, Any]
+) -> Sequential:
+    if config["format"] != FORMAT:
+        raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
+    known = {name: getattr(layers_module, name) for name in layers_module.__all__}
+    model = Sequential(
+        [serialization.make(entry, known, custom) for entry in config["layers"]],
+        input_shape=tuple(config["input_shape"]),
+        dtype=config["dtype"],
+        seed=config["seed"],
+        name=config["name"],
+    )
+    compiled = config["compiled"]
+    if compiled is not None:
+        tables = (optimizers.OPTIMIZERS, losses.LOSSES, metrics_module.METRICS)
+        known = {kind.__name__: kind for table in tables for kind in table.values()}
+        model.compile(
+            optimizer=serialization.make(compiled["optimizer"], known, custom),
+            loss=serialization.make(compiled["loss"], known, custom),
+            metrics=[serialization.make(entry, known, custom) for entry in compiled["metrics"]],
+        )
+    own = model._arrays()
+    if set(own) != set(arrays):
+        raise ValueError(f"its arrays are {sorted(arrays)}, not {sorted(own)}")
+    for name, array in own.items():
+        if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+        array[...] = arrays[name]
+    model.state[s.STEP], model.epochs_done = config["step"], config["epochs_done"]
+    return model
 
 
 def _room(rows: int) -> int:

@@ -31,7 +31,7 @@ class Optimizer:
     name: str
     slots: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, learning_rate: float = 0.01) -> None:
         self.learning_rate = learning_rate
         self._by_hand: dict[int, tuple[Layer, dict[str, dict[str, Array]]]] = {}
         self._steps = 0
@@ -43,9 +43,7 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._learning_rate = checks.number(
-            type(self).__name__, "learning_rate", value, "[0, inf)"
-        )
+        self._learning_rate = checks.number(type(self).__name__, "learning_rate", value, "[0, inf)")
 
     def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
         """Put on `tape` the update of parameters w (P,) by the gradient g (P,)."""

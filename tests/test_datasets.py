@@ -41,7 +41,7 @@ class Places(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path / "cache" / "fastnn"))
     monkeypatch.setattr(datasets, "_system_shares", lambda: [tmp_path / "share"])
     monkeypatch.delenv("FASTNN_DATA", raising=False)
     # Should a test ever get as far as the network, nobody listens there.
@@ -243,6 +243,7 @@ def zlib_crc32(data: bytes) -> int:
         ("darwin", {}, "/home/ada/Library/Caches/fastnn/data"),
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/fastnn/data"),
         ("win32", {}, "/home/ada/AppData/Local/fastnn/data"),
+        ("linux", {"FASTNN_CACHE_DIR": "/chosen", "XDG_CACHE_HOME": "/x"}, "/chosen/data"),
     ],
 )
 def test_the_users_cache_follows_the_platform(
@@ -250,7 +251,7 @@ def test_the_users_cache_follows_the_platform(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
-    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for variable in ("FASTNN_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)

@@ -39,10 +39,12 @@ def directory() -> Path:
     if chosen:
         return Path(chosen)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "fastnn"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fastnn"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "fastnn"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastnn"
+    # The XDG specification voids relative paths.
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "fastnn"
 
 
 def kernel_sources() -> list[Path]:

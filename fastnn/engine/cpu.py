@@ -131,9 +131,7 @@ def _call(function: Any, *arguments: int) -> None:
         raise SystemError(f"a compiled op ended with status {status}")
 
 
-def call_op(
-    function: int, operands: npt.NDArray[np.int64], state: npt.NDArray[np.int64]
-) -> None:
+def call_op(function: int, operands: npt.NDArray[np.int64], state: npt.NDArray[np.int64]) -> None:
     """Run one op on this thread."""
     _call(_OP(function), operands.ctypes.data, state.ctypes.data, 0, 1)
 
@@ -228,9 +226,7 @@ class Run:
         self._states = np.zeros((size, s.SLOTS), np.int64)
         self._budget = _FIRST_BUDGET
 
-    def epoch(
-        self, total: int, batch: int, on_pause: Callable[[], None] | None = None
-    ) -> None:
+    def epoch(self, total: int, batch: int, on_pause: Callable[[], None] | None = None) -> None:
         """Run whole steps of `batch` rows until `total` rows are done, the last step with the rest.
 
         `on_pause` is called between slices. Whatever it raises, and Ctrl-C, is passed on with the

@@ -1,6 +1,29 @@
+"""exp, log, log1p, expm1, tanh and sigmoid that LLVM vectorises, in float32 and float64.
+
+`np.exp` in a compiled loop is a call of the C library per element. These are plain arithmetic
+without a branch or a call, so that a loop over them becomes vector instructions. Each runs as
+plain Python on NumPy scalars too (warning of overflow as NumPy does), and compiled for the CPU
+or the GPU from the same body.
+
+Special values are those of C99: NaN gives NaN, the sign of zero is kept, overflow gives infinity
+only where the rounded result is infinite, and underflow is gradual. Largest errors, in units in
+the last place (ulp; float32: of every input, float64: of a sample; `benchmarks.transcendentals`):
+
+| | exp | log | log1p | expm1 | tanh | sigmoid |
+| --- | --- | --- | --- | --- | --- | --- |
+| float32 | 0.99 | 0.87 | 0.97 | 1.10 | 1.26 | 1.21 |
+| float64 | 0.98 | 0.83 | 0.85 | 1.06 | 1.07 | 1.23 |
+
+The pattern throughout is: reduce the argument exactly, add a small polynomial correction to a
+leading part that is exact, and carry along what the additions of leading parts lost to rounding:
+for |a| >= |b|, s = a + b loses exactly (a - s) + b (Dekker 1971). So no `reassoc` may be set.
+The tables are printed by ``python -m benchmarks.derive_polynomials``.
+"""
+
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
+from numpy import float32, float64, int32, int64
 
 from fastnn.kernels.cpu.intrinsics import (
     bits_from_float32,
@@ -9,292 +32,381 @@ from fastnn.kernels.cpu.intrinsics import (
     float64_from_bits,
 )
 
-_formula = register_jitable(error_model="numpy", fastmath={"contract"}, forceinline=True)
+# CPU: a product may be fused with the sum it goes into, which every formula here tolerates and
+# none needs; nothing else is relaxed. `forceinline`, because a loop with a call left in it does
+# not vectorise, and the longer ones are past LLVM's threshold. CUDA fuses by default, and there
+# any `fastmath`, even this one, would mean approximate division.
+_OPTIONS = {
+    "cpu": {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True},
+    "cuda": {},
+}
 
-F=np.float32
-_ZERO32 = F(0); _HALF32=F(.5); _ONE32=F(1); _TWO32=F(2)
-_INF32=F(np.inf); _NAN32=F(np.nan)
-_LOG2E32=F(1.4426950408889634)
-_LN2_HIGH32 = F(float.fromhex('0x1.62e4p-1'))
-_LN2_LOW32 = F(0.6931471805599453 - float.fromhex('0x1.62e4p-1'))
-_ROUND32 = F(1.5*2**23+254)
-_EXP32=(F(.5),)+tuple(F(c) for c in [0.1666666567325592, 0.04166649281978607, 0.008333547040820122, 0.0013932324945926666, 0.00019760630675591528])
-_LOG32=tuple(F(c) for c in ['-0.5', '0.3333333134651184', '-0.2500081956386566', '0.2000124156475067', '-0.1662341058254242', '0.14201585948467255', '-0.13159598410129547', '0.12762141227722168', '-0.07636359333992004'])
-_TANH32=tuple(F(c) for c in ['-0.33333316445350647', '0.13332544267177582', '-0.0538475476205349', '0.02105071395635605', '-0.00624284939840436'])
-_MIN32=F(2.0**-126)
-_2P23=F(2.0**23)
-_HS32=np.int32(F(np.sqrt(.5)).view(np.int32))
+
+def _formula(function):
+    """Let compiled code call `function`: `register_jitable`, with options by target."""
+    for target, options in _OPTIONS.items():
+        overload(function, jit_options=options, strict=False, target=target)(lambda *_: function)
+    return function
+
+
+# --------------------------------------------------------------------------------------
+# Constants, as benchmarks.derive_polynomials prints them. ln 2 is in two parts, the high one with
+# so few bits that n * high is exact for every exponent n. Adding ROUND rounds to an integer n and
+# leaves n + 2 * bias (127, 1023) in the lowest bits of the sum.
+
+# fmt: off
+_ROUND32 = float32(1.2583166e+07)
+_ROUND64 = float64(6755399441057790.0)
+_LOG2_E32 = float32(1.442695)
+_LOG2_E64 = float64(1.4426950408889634)
+_LN2_HIGH32 = float32(0.69314575)
+_LN2_HIGH64 = float64(0.6931471805598903)
+_LN2_LOW32 = float32(1.4286068e-06)
+_LN2_LOW64 = float64(5.497923018708371e-14)
+_SQRT_HALF32 = float32(0.70710677)
+_SQRT_HALF64 = float64(0.7071067811865476)
+
+# (e^r - 1 - r)/r^2 = 1/2 + r (c1 + r (c2 + ...)), |r| <= ln(2)/2
+_EXP32 = tuple(map(float32, (
+    0.16666666, 0.041666493, 0.008333544, 0.001393234, 0.00019763428,
+)))
+_EXP64 = (
+    0.16666666666666677, 0.041666666666666685, 0.00833333333332179, 0.0013888888888893669,
+    0.00019841269885372163, 2.4801587279089324e-05, 2.7557245105937357e-06, 2.755732935318169e-07,
+    2.5108708480744593e-08, 2.089400464641932e-09,
+)
+
+# (tanh(x)/x - 1)/z = c0 + z (c1 + z (c2 + ...)), z = x^2, tanh(x) <= 1/2
+_TANH32 = tuple(map(float32, (
+    -0.33333316, 0.13332544, -0.053847548, 0.021050714, -0.0062428494,
+)))
+_TANH64 = (
+    -0.333333333333333, 0.1333333333332658, -0.05396825396373689, 0.02186948838517405,
+    -0.008863232590252209, 0.0035920919175434244, -0.0014555421217489972, 0.0005884415277640513,
+    -0.00023337410910139294, 8.330588742785397e-05, -1.948825965191738e-05,
+)
+
+# (log(1 + f) - f)/f^2 = -1/2 + f (c1 + f (c2 + ...)), sqrt(1/2) <= 1 + f <= sqrt(2)
+_LOG32 = tuple(map(float32, (
+    0.3333333, -0.25000826, 0.2000125, -0.16623192, 0.14201178, -0.13161442, 0.12766185,
+    -0.076364994,
+)))
+
+# (log(1 + f) - 2s)/s^3 = c0 + z (c1 + z (c2 + ...)), s = f/(2 + f), z = s^2, same f
+_LOG64 = (
+    0.6666666666666735, 0.39999999999409136, 0.2857142874378149, 0.22222198414615274,
+    0.18183573330822916, 0.1531380157913053, 0.14798618673836061,
+)
+# fmt: on
+
+_ZERO32, _INFINITY32 = float32(0.0), float32(np.inf)
+_ZERO64, _INFINITY64 = float64(0.0), float64(np.inf)
+_SQRT_HALF_BITS32 = bits_from_float32(_SQRT_HALF32)
+_SQRT_HALF_BITS64 = bits_from_float64(_SQRT_HALF64)
+_SIGN_BIT32, _SIGN_BIT64 = int32(-(2**31)), int64(-(2**63))
+# Beyond these, exp is 0 or infinity, and expm1 is -1.
+_EXP_LOW32, _EXP_HIGH32, _EXPM1_LOW32 = float32(-104.0), float32(89.0), float32(-18.0)
+_EXP_LOW64, _EXP_HIGH64, _EXPM1_LOW64 = float64(-746.0), float64(710.0), float64(-38.0)
+# Up to here tanh's own polynomial; from here tanh is over 1/2, and 1 - 2/(1 + e^2x) as accurate.
+_TANH_SMALL32, _TANH_SMALL64 = float32(0.5493), float64(0.5493)
+
+
+@_formula
+def _clamp(x, low, high):
+    """`x` within [low, high]; NaN stays NaN because no comparison with it holds."""
+    x = low if x < low else x
+    return high if x > high else x
+
+
+# --------------------------------------------------------------------------------------
+# The exponential family: x = n ln 2 + r with |r| <= ln(2)/2, e^x = 2^n e^r (Cody and Waite 1980).
+
 
 @_formula
 def _reduce32(x):
-    shifted = x * _LOG2E32 + _ROUND32
+    """n + 254 in the low bits of an integer, r, and what rounding r lost."""
+    shifted = x * _LOG2_E32 + _ROUND32
     n = shifted - _ROUND32
     high = x - n * _LN2_HIGH32
     low = n * _LN2_LOW32
     r = high - low
     return bits_from_float32(shifted), r, (high - r) - low
 
-@_formula
-def _exp_tail32(r):
-    _, c1, c2, c3, c4, c5 = _EXP32
-    return r*r*(((((c5 * r + c4) * r + c3) * r + c2) * r + c1) * r + _HALF32)
-
-@_formula
-def _clamp32(x, low, high):
-    x = low if x < low else x
-    return high if x > high else x
-
-@_formula
-def exp32(x):
-    n, r, _ = _reduce32(_clamp32(x, F(-104), F(89)))
-    e = _ONE32 + (r + _exp_tail32(r))
-    return e * float32_from_bits(np.int32((n >> 1) << 23)) * float32_from_bits(np.int32(((n+1) >> 1) << 23))
-
-@_formula
-def expm132(x):
-    n, r, err = _reduce32(_clamp32(x, F(-18), F(89)))
-    half = float32_from_bits(np.int32((n - 128) << 23))
-    tail = _exp_tail32(r) + (err + err*r)
-    base = half - _HALF32
-    top = half * r
-    s = base + top
-    c = (base - s) + top
-    y = _TWO32 * (s + (c + half*tail))
-    return x if abs(x) < F(2**-25) else y
-
-@_formula
-def _log_core32(f, f_low, k):
-    _, c1, c2, c3, c4, c5, c6, c7, c8 = _LOG32
-    tail = f*f*((((((((c8*f+c7)*f+c6)*f+c5)*f+c4)*f+c3)*f+c2)*f+c1)*f-_HALF32)
-    high = k * _LN2_HIGH32
-    s = high + f
-    return s + (((high - s) + f) + (tail + (f_low + k * _LN2_LOW32)))
-
-@_formula
-def log32(x):
-    small = x < _MIN32
-    i = bits_from_float32(x * _2P23 if small else x)
-    e = np.int32(np.int32(i - _HS32) >> 23)
-    m = float32_from_bits(np.int32(i - np.int32(e << 23)))
-    k = np.float32(e) - (F(23) if small else F(0))
-    y = _log_core32(m - _ONE32, _ZERO32, k)
-    y = y if x < _INF32 else x
-    bad = -_INF32 if x == _ZERO32 else _NAN32
-    return bad if x <= _ZERO32 else y
-
-@_formula
-def log1p32(x):
-    u = _ONE32 + x
-    b = u - _ONE32
-    lost = (_ONE32 - (u - b)) + (x - b)
-    i = bits_from_float32(u)
-    e = np.int32(np.int32(i - _HS32) >> 23)
-    m = float32_from_bits(np.int32(i - np.int32(e << 23)))
-    scale = float32_from_bits(np.int32((128 - e) << 23))
-    fh = m - _ONE32
-    fl = lost*scale*_HALF32
-    f = fh + fl
-    y = _log_core32(f, (fh - f) + fl, np.float32(e))
-    y = y if u < _INF32 else x
-    y = x if x == _ZERO32 else y
-    bad = -_INF32 if u == _ZERO32 else _NAN32
-    return bad if u <= _ZERO32 else y
-
-@_formula
-def _logistic32(y):
-    y = y if not y > F(104) else F(104)
-    n, r, _ = _reduce32(y)
-    w1 = float32_from_bits(np.int32(((508-n) >> 1) << 23))
-    w2 = float32_from_bits(np.int32(((509-n) >> 1) << 23))
-    s = _ONE32 + r
-    w = w1*w2
-    t = s + w
-    tail = ((s - t) + w) + ((r - (s - _ONE32)) + _exp_tail32(r))
-    d = t + tail
-    lost = (t - d) + tail
-    q = _ONE32/d
-    return (q - q*(q*lost))*w1*w2
-
-@_formula
-def sigmoid32(x):
-    q = _logistic32(abs(x))
-    return q if x < _ZERO32 else _ONE32 - q
-
-@_formula
-def tanh32(x):
-    a = abs(x)
-    c0, c1, c2, c3, c4 = _TANH32
-    z = a*a
-    small = a + a*z*((((c4*z+c3)*z+c2)*z+c1)*z+c0)
-    large = _ONE32 - _TWO32*_logistic32(a+a)
-    y = small if a < F(.5493) else large
-    return float32_from_bits(np.int32(bits_from_float32(y) | (bits_from_float32(x) & np.int32(-2**31))))
-
-D=np.float64
-_LOG2E64=D(1.4426950408889634)
-_LN2_HIGH64 = D(float.fromhex('0x1.62e42fefa38p-1'))
-_LN2_LOW64 = D(float.fromhex('0x1.ef35793c7673p-45'))
-_ROUND64=D(1.5*2**52+2046)
-_EXP64=tuple(D(c) for c in ['0.5', '0.16666666666666677', '0.04166666666666669', '0.008333333333321776', '0.0013888888888886862', '0.00019841269885343378', '2.4801587294622295e-05', '2.7557245207743145e-06', '2.755731603670726e-07', '2.5108650342229757e-08', '2.0897913868778997e-09'])
-_LOG64=tuple(D(c) for c in ['0.6666666666666734', '0.39999999999416647', '0.2857142874202617', '0.22222198605319748', '0.18183562834883704', '0.15314085322883966', '0.14795627942555856'])
-_LOG64P=tuple(D(c) for c in ['-0.5', '0.3333333333333314', '-0.24999999999987993', '0.20000000000066775', '-0.16666666669823144', '0.14285714280080508', '-0.12499999691615456', '0.11111111148053844', '-0.10000015200641663', '0.09090923914145464', '-0.08332913642764614', '0.07691530161932916', '-0.07149438512292774', '0.06684585082658437', '-0.06196682456669714', '0.056684035741317085', '-0.05677790850313516', '0.06503423311009338', '-0.05981626153534562', '0.026150792450703772'] )
-_TANH64=tuple(D(c) for c in ['-0.333333333333333', '0.1333333333332658', '-0.05396825396373689', '0.021869488385174086', '-0.008863232590254677', '0.003592091917606298', '-0.0014555421225737404', '0.0005884415338283382', '-0.00023337413426151052', '8.33059422755296e-05', '-1.9488308370208753e-05'])
-_HS64=np.int64(D(np.sqrt(.5)).view(np.int64))
 
 @_formula
 def _reduce64(x):
-    shifted = x * _LOG2E64 + _ROUND64
+    """n + 2046 in the low bits of an integer, r, and what rounding r lost."""
+    shifted = x * _LOG2_E64 + _ROUND64
     n = shifted - _ROUND64
     high = x - n * _LN2_HIGH64
     low = n * _LN2_LOW64
     r = high - low
     return bits_from_float64(shifted), r, (high - r) - low
 
-@_formula
-def _exp_tail64(r):
-    _, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _EXP64
-    return r*r*((((((((((c10*r+c9)*r+c8)*r+c7)*r+c6)*r+c5)*r+ c4) * r + c3) * r + c2) * r + c1) * r + D(.5))
 
 @_formula
-def _clamp64(x, low, high):
-    x = low if x < low else x
-    return high if x > high else x
+def _exp_tail32(r):
+    """e^r - 1 - r for |r| <= ln(2)/2."""
+    c1, c2, c3, c4, c5 = _EXP32
+    q = ((((c5 * r + c4) * r + c3) * r + c2) * r + c1) * r + float32(0.5)
+    return r * r * q
+
+
+@_formula
+def _exp_tail64(r):
+    """e^r - 1 - r for |r| <= ln(2)/2."""
+    c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _EXP64
+    q = ((((c10 * r + c9) * r + c8) * r + c7) * r + c6) * r + c5
+    q = ((((q * r + c4) * r + c3) * r + c2) * r + c1) * r + 0.5
+    return r * r * q
+
+
+@_formula
+def exp32(x):
+    """e^x of a float32."""
+    n, r, _ = _reduce32(_clamp(x, _EXP_LOW32, _EXP_HIGH32))
+    mantissa = float32(1.0) + (r + _exp_tail32(r))
+    # 2^n as two factors that are normal numbers even where 2^n is not: only the last product
+    # overflows or underflows, and rounds once. The bits hold n + 2 * bias, so a half is biased
+    # by one; the shift to the exponent's place drops the bits above.
+    half = float32_from_bits(int32((n >> 1) << 23))
+    other_half = float32_from_bits(int32(((n + 1) >> 1) << 23))
+    return mantissa * half * other_half
+
 
 @_formula
 def exp64(x):
-    n, r, _ = _reduce64(_clamp64(x, D(-746), D(710)))
-    e = D(1) + (r + _exp_tail64(r))
-    return e * float64_from_bits((n >> 1) << 52) * float64_from_bits(((n+1) >> 1) << 52)
+    """e^x of a float64."""
+    n, r, _ = _reduce64(_clamp(x, _EXP_LOW64, _EXP_HIGH64))
+    mantissa = 1.0 + (r + _exp_tail64(r))
+    half = float64_from_bits((n >> 1) << 52)
+    other_half = float64_from_bits(((n + 1) >> 1) << 52)
+    return mantissa * half * other_half
+
+
+@_formula
+def expm132(x):
+    """e^x - 1 of a float32, accurate near 0."""
+    n, r, r_lost = _reduce32(_clamp(x, _EXPM1_LOW32, _EXP_HIGH32))
+    # (2^n - 1) + 2^n r + 2^n tail, all halved: 2^128 is not a float32, but 2^127 is.
+    scale = float32_from_bits(int32((n - 128) << 23))
+    one_less = scale - float32(0.5)
+    scaled_r = scale * r
+    total = one_less + scaled_r
+    lost = (one_less - total) + scaled_r
+    tail = _exp_tail32(r) + (r_lost + r_lost * r)
+    y = float32(2.0) * (total + (lost + scale * tail))
+    return x if abs(x) < float32(2.0**-25) else y  # keeps -0 and the subnormals' last bit
+
 
 @_formula
 def expm164(x):
-    n, r, err = _reduce64(_clamp64(x, D(-38), D(710)))
-    half = float64_from_bits((n - 1024) << 52)
-    tail = _exp_tail64(r) + (err + err*r)
-    base = half - D(.5)
-    top = half * r
-    s = base + top
-    c = (base - s) + top
-    y = D(2) * (s + (c + half*tail))
-    return x if abs(x) < D(2**-54) else y
+    """e^x - 1 of a float64, accurate near 0."""
+    n, r, r_lost = _reduce64(_clamp(x, _EXPM1_LOW64, _EXP_HIGH64))
+    scale = float64_from_bits((n - 1024) << 52)
+    one_less = scale - 0.5
+    scaled_r = scale * r
+    total = one_less + scaled_r
+    lost = (one_less - total) + scaled_r
+    tail = _exp_tail64(r) + (r_lost + r_lost * r)
+    y = 2.0 * (total + (lost + scale * tail))
+    return x if abs(x) < 2.0**-54 else y
+
 
 @_formula
-def _log_core64(f, f_low, k):
-    c1, c2, c3, c4, c5, c6, c7 = _LOG64
-    q=f/(f+D(2))
-    z=q*q
-    hf=f*f*D(.5)
-    #tail = q*(hf + z*((((((c7*z+c6)*z+c5)*z+c4)*z+c3)*z+c2)*z+c1)) - hf
-    z2=z*z
-    z4=z2*z2
-    R=z*((c1+c2*z)+z2*(c3+c4*z)+z4*((c5+c6*z)+c7*z2))
-    tail = q*(hf + R) - hf
-    high = k * _LN2_HIGH64
-    s = high + f
-    return s + (((high - s) + f) + (tail + (f_low + k * _LN2_LOW64)))
+def _sigmoid_of_negative32(y):
+    """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
+    n, r, _ = _reduce32(-_EXP_LOW32 if y > -_EXP_LOW32 else y)
+    half = float32_from_bits(int32((int32(508 - n) >> 1) << 23))
+    other_half = float32_from_bits(int32((int32(509 - n) >> 1) << 23))
+    scale = half * other_half
+    one_r = float32(1.0) + r
+    total = one_r + scale
+    rest = ((one_r - total) + scale) + ((r - (one_r - float32(1.0))) + _exp_tail32(r))
+    denominator = total + rest
+    lost = (total - denominator) + rest
+    inverse = float32(1.0) / denominator
+    return (inverse - inverse * (inverse * lost)) * half * other_half
+
 
 @_formula
-def _log_core64b(f, f_low, k):
-    _, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10,c11,c12,c13,c14,c15,c16,c17,c18,c19 = _LOG64P
-    t=c19
-    t=t*f+c18
-    t=t*f+c17
-    t=t*f+c16
-    t=t*f+c15
-    t=t*f+c14
-    t=t*f+c13
-    t=t*f+c12
-    t=t*f+c11
-    t=t*f+c10
-    t=t*f+c9
-    t=t*f+c8
-    tail = f*f*((((((((t*f+c7)*f+c6)*f+c5)*f+c4)*f+c3)*f+c2)*f+c1)*f-D(.5))
-    high = k * _LN2_HIGH64
-    s = high + f
-    return s + (((high - s) + f) + (tail + (f_low + k * _LN2_LOW64)))
+def _sigmoid_of_negative64(y):
+    """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
+    n, r, _ = _reduce64(-_EXP_LOW64 if y > -_EXP_LOW64 else y)
+    half = float64_from_bits(((4092 - n) >> 1) << 52)
+    other_half = float64_from_bits(((4093 - n) >> 1) << 52)
+    scale = half * other_half
+    one_r = 1.0 + r
+    total = one_r + scale
+    rest = ((one_r - total) + scale) + ((r - (one_r - 1.0)) + _exp_tail64(r))
+    denominator = total + rest
+    lost = (total - denominator) + rest
+    inverse = 1.0 / denominator
+    return (inverse - inverse * (inverse * lost)) * half * other_half
 
-_M52=D(2.0**52)
-_I52=np.int64(_M52.view(np.int64))
-@_formula
-def log64(x):
-    small = x < D(2.0**-1022)
-    i = bits_from_float64(x * D(2.0**52) if small else x)
-    e = (i - _HS64) >> 52
-    m = float64_from_bits(i - (e << 52))
-    k = np.float64(e) - (D(52) if small else D(0))
-    y = _log_core64(m - D(1), D(0), k)
-    y = y if x < D(np.inf) else x
-    bad = -D(np.inf) if x == D(0) else D(np.nan)
-    return bad if x <= D(0) else y
 
 @_formula
-def log64c(x):
-    small = x < D(2.0**-1022)
-    i = bits_from_float64(x * D(2.0**52) if small else x)
-    e = (i - (_HS64-(np.int64(1)<<60))) >> 52
-    m = float64_from_bits(i - (e << 52)+(np.int64(1)<<60))
-    k = float64_from_bits(e+_I52)-_M52 - (D(52+256) if small else D(256))
-    y = _log_core64(m - D(1), D(0), k)
-    y = y if x < D(np.inf) else x
-    bad = -D(np.inf) if x == D(0) else D(np.nan)
-    return bad if x <= D(0) else y
+def sigmoid32(x):
+    """1/(1 + e^-x) of a float32."""
+    below_half = _sigmoid_of_negative32(abs(x))
+    return below_half if x < _ZERO32 else float32(1.0) - below_half
 
-@_formula
-def log64b(x):
-    small = x < D(2.0**-1022)
-    i = bits_from_float64(x * D(2.0**52) if small else x)
-    e = (i - _HS64) >> 52
-    m = float64_from_bits(i - (e << 52))
-    k = np.float64(e) - (D(52) if small else D(0))
-    y = _log_core64b(m - D(1), D(0), k)
-    y = y if x < D(np.inf) else x
-    bad = -D(np.inf) if x == D(0) else D(np.nan)
-    return bad if x <= D(0) else y
-
-@_formula
-def log1p64(x):
-    u = D(1) + x
-    b = u - D(1)
-    lost = (D(1) - (u - b)) + (x - b)
-    i = bits_from_float64(u)
-    e = (i - _HS64) >> 52
-    m = float64_from_bits(i - (e << 52))
-    scale = float64_from_bits((1024 - e) << 52)
-    fh = m - D(1)
-    fl = lost*scale*D(.5)
-    f = fh + fl
-    y = _log_core64(f, (fh - f) + fl, np.float64(e))
-    y = y if u < D(np.inf) else x
-    y = x if x == D(0) else y
-    bad = -D(np.inf) if u == D(0) else D(np.nan)
-    return bad if u <= D(0) else y
-
-@_formula
-def _logistic64(y):
-    y = y if not y > D(746) else D(746)
-    n, r, _ = _reduce64(y)
-    w1 = float64_from_bits(((4092-n) >> 1) << 52)
-    w2 = float64_from_bits(((4093-n) >> 1) << 52)
-    s = D(1) + r
-    w = w1*w2
-    t = s + w
-    tail = ((s - t) + w) + ((r - (s - D(1))) + _exp_tail64(r))
-    d = t + tail
-    lost = (t - d) + tail
-    q = D(1)/d
-    return (q - q*(q*lost))*w1*w2
 
 @_formula
 def sigmoid64(x):
-    q = _logistic64(abs(x))
-    return q if x < D(0) else D(1) - q
+    """1/(1 + e^-x) of a float64."""
+    below_half = _sigmoid_of_negative64(abs(x))
+    return below_half if x < 0.0 else 1.0 - below_half
+
+
+@_formula
+def tanh32(x):
+    """Hyperbolic tangent of a float32."""
+    c0, c1, c2, c3, c4 = _TANH32
+    a = abs(x)
+    z = a * a
+    small = a + a * z * ((((c4 * z + c3) * z + c2) * z + c1) * z + c0)
+    large = float32(1.0) - float32(2.0) * _sigmoid_of_negative32(a + a)
+    y = small if a < _TANH_SMALL32 else large
+    return float32_from_bits(int32(bits_from_float32(y) | (bits_from_float32(x) & _SIGN_BIT32)))
+
 
 @_formula
 def tanh64(x):
+    """Hyperbolic tangent of a float64."""
+    c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _TANH64
     a = abs(x)
-    c0, c1, c2, c3, c4,c5,c6,c7,c8,c9,c10 = _TANH64
-    z = a*a
-    small = a + a*z*((((((((((c10*z+c9)*z+c8)*z+c7)*z+c6)*z+c5)*z+c4)*z+c3)*z+c2)*z+c1)*z+c0)
-    large = D(1) - D(2)*_logistic64(a+a)
-    y = small if a < D(.5493) else large
-    return float64_from_bits(bits_from_float64(y) | (bits_from_float64(x) & np.int64(-2**63)))
+    z = a * a
+    q = ((((c10 * z + c9) * z + c8) * z + c7) * z + c6) * z + c5
+    small = a + a * z * (((((q * z + c4) * z + c3) * z + c2) * z + c1) * z + c0)
+    large = 1.0 - 2.0 * _sigmoid_of_negative64(a + a)
+    y = small if a < _TANH_SMALL64 else large
+    return float64_from_bits(bits_from_float64(y) | (bits_from_float64(x) & _SIGN_BIT64))
+
+
+# --------------------------------------------------------------------------------------
+# The logarithms: u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), log u = k ln 2 + log(1 + f).
+
+
+@_formula
+def _split32(u):
+    """k and f of a normal u = 2^k (1 + f); f is exact."""
+    bits = bits_from_float32(u)
+    k = int32(int32(bits - _SQRT_HALF_BITS32) >> 23)
+    return k, float32_from_bits(int32(bits - int32(k << 23))) - float32(1.0)
+
+
+@_formula
+def _split64(u):
+    """k and f of a normal u = 2^k (1 + f); f is exact."""
+    bits = bits_from_float64(u)
+    k = (bits - _SQRT_HALF_BITS64) >> 52
+    return k, float64_from_bits(bits - (k << 52)) - 1.0
+
+
+@_formula
+def _log_sum32(k, f, f_lost):
+    """k ln 2 + log(1 + f + f_lost)."""
+    c1, c2, c3, c4, c5, c6, c7, c8 = _LOG32
+    q = (((c8 * f + c7) * f + c6) * f + c5) * f + c4
+    tail = f * f * ((((q * f + c3) * f + c2) * f + c1) * f - float32(0.5))
+    high = k * _LN2_HIGH32
+    total = high + f
+    return total + (((high - total) + f) + (tail + (f_lost + k * _LN2_LOW32)))
+
+
+@_formula
+def _log_sum64(k, f, f_lost):
+    """k ln 2 + log(1 + f + f_lost)."""
+    # A polynomial in f as in float32 needs 20 coefficients, which take longer than a division.
+    # 1 + f = (1 + s)/(1 - s): log(1 + f) = 2 artanh s = f - f^2/2 + s (f^2/2 + z (c0 + ...)),
+    # as in Sun's fdlibm.
+    c0, c1, c2, c3, c4, c5, c6 = _LOG64
+    s = f / (2.0 + f)
+    z = s * s
+    half_square = 0.5 * f * f
+    q = (((((c6 * z + c5) * z + c4) * z + c3) * z + c2) * z + c1) * z + c0
+    tail = s * (half_square + z * q) - half_square
+    high = k * _LN2_HIGH64
+    total = high + f
+    return total + (((high - total) + f) + (tail + (f_lost + k * _LN2_LOW64)))
+
+
+@_formula
+def _log_edges(log_u, u, zero, infinity):
+    """`log_u` where u is positive and finite, else what belongs there."""
+    log_u = u if u == infinity else log_u
+    return log_u if u > zero else (-infinity if u == zero else infinity - infinity)
+
+
+@_formula
+def log32(x):
+    """Natural logarithm of a float32."""
+    subnormal = x < float32(2.0**-126)
+    k, f = _split32(x * float32(2.0**23) if subnormal else x)
+    exponent = float32(k) - (float32(23.0) if subnormal else _ZERO32)
+    return _log_edges(_log_sum32(exponent, f, _ZERO32), x, _ZERO32, _INFINITY32)
+
+
+@_formula
+def log64(x):
+    """Natural logarithm of a float64."""
+    subnormal = x < 2.0**-1022
+    k, f = _split64(x * 2.0**52 if subnormal else x)
+    exponent = float64(k) - (52.0 if subnormal else 0.0)
+    return _log_edges(_log_sum64(exponent, f, _ZERO64), x, _ZERO64, _INFINITY64)
+
+
+@_formula
+def log1p32(x):
+    """log(1 + x) of a float32, accurate near 0."""
+    u = float32(1.0) + x
+    added = u - float32(1.0)
+    lost = (float32(1.0) - (u - added)) + (x - added)  # either may be larger (Knuth's TwoSum)
+    k, high = _split32(u)
+    # 2^-k lost, through 2^(1-k), because 2^-128 has no such bits.
+    low = lost * float32_from_bits(int32(int32(128 - k) << 23)) * float32(0.5)
+    f = high + low
+    y = _log_edges(_log_sum32(float32(k), f, (high - f) + low), u, _ZERO32, _INFINITY32)
+    return x if x == _ZERO32 else y  # keeps -0
+
+
+@_formula
+def log1p64(x):
+    """log(1 + x) of a float64, accurate near 0."""
+    u = 1.0 + x
+    added = u - 1.0
+    lost = (1.0 - (u - added)) + (x - added)
+    k, high = _split64(u)
+    low = lost * float64_from_bits((1024 - k) << 52) * 0.5
+    f = high + low
+    y = _log_edges(_log_sum64(float64(k), f, (high - f) + low), u, _ZERO64, _INFINITY64)
+    return x if x == _ZERO64 else y
+
+
+# --------------------------------------------------------------------------------------
+# One name for both types, chosen when the caller is compiled.
+
+
+def _by_type(name, function32, function64):
+    def dispatch(x):
+        if isinstance(x, np.float32):
+            return function32(x)
+        if isinstance(x, float):  # np.float64 is one
+            return function64(float64(x))
+        raise TypeError(f"{name}: x must be a float32 or a float64, got {type(x).__name__}")
+
+    bodies = {types.float32: function32, types.float64: function64}
+    for target, options in _OPTIONS.items():
+        overload(dispatch, jit_options=options, target=target)(lambda x: bodies.get(x))
+    dispatch.__name__ = dispatch.__qualname__ = name
+    dispatch.__doc__ = function32.__doc__.replace("a float32", "a float32 or a float64")
+    return dispatch
+
+
+exp = _by_type("exp", exp32, exp64)
+log = _by_type("log", log32, log64)
+log1p = _by_type("log1p", log1p32, log1p64)
+expm1 = _by_type("expm1", expm132, expm164)
+tanh = _by_type("tanh", tanh32, tanh64)
+sigmoid = _by_type("sigmoid", sigmoid32, sigmoid64)

@@ -155,9 +155,7 @@ class Layer:
         """What messages call the layer."""
         return self.name or type(self).__name__
 
-    def add_weight(
-        self, name: str, shape: Shape, initializer: Any = "glorot_uniform"
-    ) -> Array:
+    def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform") -> Array:
         """A new parameter, and its gradient under the same name; called in `build`."""
         if self._seed is None:
             self._seed = new_seed()

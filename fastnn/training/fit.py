@@ -129,7 +129,7 @@ class Fitting:
 
         def on_pause() -> None:
             done = int(state[s.FIRST])
-            progress.advance(done, lambda: model._means(state, max(done, 1)))
+            progress.advance(done, model._means(state, max(done, 1)))
 
         training.epoch(rows, batch, on_pause)
         model.epochs_done += 1

@@ -33,7 +33,7 @@ class Progress:
     Parameters
     ----------
     verbose : {0, 1, 2}
-        0 is silent, 1 a bar for each epoch, 2 a line for each.
+        0 is silent, 1 a bar over all epochs, 2 a line for each.
     epochs : int
         How many there will be.
     rows : int
@@ -42,39 +42,38 @@ class Progress:
 
     def __init__(self, verbose: int, epochs: int, rows: int) -> None:
         self._verbose, self._epochs, self._rows = verbose, epochs, rows
+        self._before = 0
         self._bar: Any = None
 
     def begin(self, epoch: int) -> None:
         """An epoch begins."""
-        if self._verbose == 1:
+        self._before = epoch * self._rows
+        if self._verbose != 1:
+            return
+        if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=self._rows,
-                desc=f"epoch {epoch + 1}/{self._epochs}",
-                unit="row",
-                unit_scale=True,
-                dynamic_ncols=True,
+                total=self._epochs * self._rows, unit="row", unit_scale=True, dynamic_ncols=True
             )
+        self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
-    def advance(self, rows: int, figures: Callable[[], dict[str, float]]) -> None:
+    def advance(self, rows: int, figures: dict[str, float]) -> None:
         """`rows` rows of the epoch are done; `figures` has its means so far."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_text(figures()), refresh=False)
-            self._bar.update(rows - self._bar.n)
+            self._bar.set_postfix_str(_text(figures), refresh=False)
+            self._bar.update(self._before + rows - self._bar.n)
 
     def end(self, epoch: int, logs: dict[str, float]) -> None:
         """An epoch is done."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(_text(logs), refresh=False)
-            self._bar.update(self._rows - self._bar.n)
-            self.close()
-        elif self._verbose == 2:
+        if self._verbose == 2:
             print(f"epoch {epoch + 1}/{self._epochs}: {_text(logs)}")
+        self.advance(self._rows, logs)
 
     def close(self) -> None:
-        """Leave the line."""
+        """Leave the line, with the last figures on it."""
         if self._bar is not None:
+            self._bar.refresh()
             self._bar.close()
             self._bar = None
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastnn.kernels.cpu.gemm import call_product
-from fastnn.kernels.cpu.memory import address
-from fastnn.kernels.cpu.settings import kernel
+from fastnn.kernels.cpu.memory import address, view
+from fastnn.kernels.cpu.settings import inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
 
@@ -46,6 +48,18 @@ def dense_backward_input(type_name: str) -> Any:
 def dense_backward_kernel(type_name: str) -> Any:
     """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out."""
     size = ITEM_BYTES[type_name]
+    vector, zero = view(type_name, 1), getattr(np, type_name)(0)
+
+    @inlined
+    def sum_rows(total, rows, count, stride):
+        # Adding 0 keeps LLVM from making this loop a call of the C library's memcpy.
+        row = vector(rows, (total.size,))
+        for j in range(total.size):
+            total[j] = row[j] + zero
+        for n in range(1, count):
+            row = vector(rows + n * stride, (total.size,))
+            for j in range(total.size):
+                total[j] += row[j]
 
     @kernel
     def dense_backward_kernel(dw, db, x, dy, multiply, workspace, rank, team):
@@ -56,10 +70,7 @@ def dense_backward_kernel(type_name: str) -> Any:
                  address(dw), columns * size, workspace, rank, team)  # fmt: skip
         if address(db) != 0:
             first, last = columns * rank // team, columns * (rank + 1) // team
-            for j in range(first, last):
-                db[j] = 0
-            for n in range(depth):
-                for j in range(first, last):
-                    db[j] += dy[n, j]
+            sum_rows(vector(address(db) + first * size, (last - first,)),
+                     address(dy) + first * size, depth, columns * size)  # fmt: skip
 
     return dense_backward_kernel

@@ -129,9 +129,7 @@ def product(type_name: str) -> Any:
             j = last
 
     @kernel
-    def multiply(
-        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, c, c_row, workspace
-    ):
+    def multiply(rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, c, c_row, workspace):
         """C = bias + A·B for C of (rows, columns), summed over `depth`.
 
         Addresses, and strides in bytes. B is stored by rows (`b_column` the size of an element)

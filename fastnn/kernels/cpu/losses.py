@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu.elementwise import row_exp, row_max, row_scale, row_sum
+from fastnn.kernels.cpu.elementwise import (
+    exp_rows,
+    row_max,
+    row_scale,
+    row_shift,
+    row_sum,
+    rows_of_block,
+)
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.scalar import sigmoid
@@ -26,21 +33,25 @@ def softmax_crossentropy(type_name: str) -> Any:
     Softmax and cross-entropy as one: no probability is ever formed only to take its logarithm, so
     nothing over- or underflows and nothing is clipped.
     """
-    real = getattr(np, type_name)
+    real, exp_block = getattr(np, type_name), exp_rows(type_name)
 
     @inlined
     def rows(loss, dz, z, labels, weights, N):
         scale = real(1) / real(N)
-        for i in range(loss.size):
-            weight = weights[i] if address(weights) != 0 else real(1)
-            label = labels[i]
-            largest = row_max(z, i)
-            target = z[i, label] - largest
-            row_exp(dz, z, i, largest)
-            total = row_sum(dz, i)
-            loss[i] = weight * (log(total) - target)
-            row_scale(dz, i, weight * scale / total)
-            dz[i, label] -= weight * scale
+        step = rows_of_block(z)
+        for begin in range(0, loss.size, step):
+            end = min(begin + step, loss.size)
+            for i in range(begin, end):
+                largest = row_max(z, i)
+                loss[i] = largest - z[i, labels[i]]
+                row_shift(dz, z, i, largest)
+            exp_block(dz, begin, end)
+            for i in range(begin, end):
+                weight = weights[i] if address(weights) != 0 else real(1)
+                total = row_sum(dz, i)
+                loss[i] = weight * (log(total) + loss[i])
+                row_scale(dz, i, weight * scale / total)
+                dz[i, labels[i]] -= weight * scale
 
     @kernel
     def softmax_crossentropy(loss, dz, z, labels, weights, N):
@@ -54,31 +65,33 @@ def softmax_crossentropy(type_name: str) -> Any:
 
 def softmax_crossentropy_soft(type_name: str) -> Any:
     """The same for rows of target probabilities t: loss = Σ t (log Σ e^(z−m) − (z − m))."""
-    real = getattr(np, type_name)
+    real, exp_block = getattr(np, type_name), exp_rows(type_name)
 
     @reduction
-    def target_sums(z, targets, i, largest):
-        total, product = real(0), real(0)
+    def target_dot(z, targets, i, largest):
+        product = real(0)
         for j in range(z.shape[1]):
-            total += targets[i, j]
-            # An impossible class (t = 0, z = −∞) costs nothing.
-            if targets[i, j] > real(0):
-                product += targets[i, j] * (z[i, j] - largest)
-        return total, product
+            product += targets[i, j] * (z[i, j] - largest)
+        return product
 
     @inlined
     def rows(loss, dz, z, targets, weights, N):
         scale = real(1) / real(N)
-        for i in range(loss.size):
-            weight = weights[i] if address(weights) != 0 else real(1)
-            largest = row_max(z, i)
-            mass, product = target_sums(z, targets, i, largest)
-            row_exp(dz, z, i, largest)
-            total = row_sum(dz, i)
-            loss[i] = weight * (mass * log(total) - product)
-            factor = mass / total
-            for j in range(dz.shape[1]):
-                dz[i, j] = weight * scale * (dz[i, j] * factor - targets[i, j])
+        step = rows_of_block(z)
+        for begin in range(0, loss.size, step):
+            end = min(begin + step, loss.size)
+            for i in range(begin, end):
+                largest = row_max(z, i)
+                loss[i] = target_dot(z, targets, i, largest)
+                row_shift(dz, z, i, largest)
+            exp_block(dz, begin, end)
+            for i in range(begin, end):
+                weight = weights[i] if address(weights) != 0 else real(1)
+                mass, total = row_sum(targets, i), row_sum(dz, i)
+                loss[i] = weight * (mass * log(total) - loss[i])
+                factor = mass / total
+                for j in range(dz.shape[1]):
+                    dz[i, j] = weight * scale * (dz[i, j] * factor - targets[i, j])
 
     @kernel
     def softmax_crossentropy_soft(loss, dz, z, targets, weights, N):
@@ -119,11 +132,11 @@ def categorical_crossentropy_soft(type_name: str) -> Any:
         clip, scale = real(CLIP), real(1) / real(N)
         for i in range(loss.size):
             weight = weights[i] if address(weights) != 0 else real(1)
-            total = real(0)
+            total, factor = real(0), -weight * scale
             for j in range(dz.shape[1]):
                 p, t = z[i, j], targets[i, j]
                 total -= t * log(clip if p < clip else p)
-                dz[i, j] = real(0) if p <= clip else -weight * scale * t / p
+                dz[i, j] = factor * (real(0) if p <= clip else t / p)
             loss[i] = weight * total
 
     return categorical_crossentropy_soft

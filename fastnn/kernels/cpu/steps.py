@@ -126,7 +126,10 @@ def run_steps() -> Any:
             while position < ops:
                 row = code + position * (8 * s.CODE_WIDTH)
                 function = load_int64(row + 8 * s.CODE_ADDRESS)
-                cost, pieces = load_int64(row + 8 * s.CODE_COST), load_int64(row + 8 * s.CODE_PIECES)
+                cost, pieces = (
+                    load_int64(row + 8 * s.CODE_COST),
+                    load_int64(row + 8 * s.CODE_PIECES),
+                )
                 state[s.POSITION] = position
                 while piece < pieces:
                     call_op(

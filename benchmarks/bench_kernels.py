@@ -1,0 +1,157 @@
+"""asv: every op alone, on one thread, at the sizes that the grid and larger networks meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+REPEATS = 20
+"""Runs of an op in one timing, so that the call from Python weighs little."""
+
+
+def ready(name: str, **operands: Any) -> Callable[[], None]:
+    """A function that runs the op called `name` on the given arrays, compiled and checked.
+
+    Raises
+    ------
+    NotImplementedError
+        On commits that have no such op: asv then skips the benchmark.
+    """
+    try:
+        from fastnn.engine import cpu
+        from fastnn.engine.tape import Eager
+    except ImportError as error:
+        raise NotImplementedError(str(error)) from error
+    rows = next(len(a) for a in operands.values() if hasattr(a, "__len__"))
+    tape = Eager(rows, "float32", cpu.new_state(1))
+
+    def run() -> None:
+        for _ in range(REPEATS):
+            tape.op(name, **operands)
+
+    run()
+    return run
+
+
+def _normal(*shape: int, dtype: str = "float32") -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+class Dense:
+    """The three products of a dense layer."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [
+        [(32, 64, 64), (32, 784, 128), (128, 784, 128), (128, 512, 512), (1024, 784, 512)],
+        ["float32", "float64"],
+    ]
+    param_names: ClassVar[list[str]] = ["batch, in, out", "dtype"]
+
+    def setup(self, shape: tuple[int, int, int], dtype: str) -> None:
+        n, i, o = shape
+        x, w, b = (_normal(*s, dtype=dtype) for s in ((n, i), (i, o), (o,)))
+        y, dx, dw, db = (_normal(*s, dtype=dtype) for s in ((n, o), (n, i), (i, o), (o,)))
+        self.forward = ready("dense_forward", y=y, x=x, w=w, b=b)
+        self.backward_input = ready("dense_backward_input", dx=dx, dy=y, w=w)
+        self.backward_kernel = ready("dense_backward_kernel", dw=dw, db=db, x=x, dy=y)
+
+    def time_forward(self, shape: tuple[int, int, int], dtype: str) -> None:
+        self.forward()
+
+    def time_backward_input(self, shape: tuple[int, int, int], dtype: str) -> None:
+        self.backward_input()
+
+    def time_backward_kernel(self, shape: tuple[int, int, int], dtype: str) -> None:
+        self.backward_kernel()
+
+
+class Elementwise:
+    """Activations and dropout on 128 rows of 512."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [
+        ["relu", "sigmoid", "tanh", "softmax", "dropout"],
+        ["float32", "float64"],
+    ]
+    param_names: ClassVar[list[str]] = ["activation", "dtype"]
+
+    def setup(self, activation: str, dtype: str) -> None:
+        x, y, dx = (_normal(128, 512, dtype=dtype) for _ in range(3))
+        if activation == "dropout":
+            self.forward = self.backward = ready("dropout", y=y, x=x, rate=0.2, stream=1)
+        else:
+            self.forward = ready(f"{activation}_forward", y=y, x=x)
+            self.backward = ready(f"{activation}_backward", dx=dx, dy=x, y=y)
+
+    def time_forward(self, activation: str, dtype: str) -> None:
+        self.forward()
+
+    def time_backward(self, activation: str, dtype: str) -> None:
+        self.backward()
+
+
+class Losses:
+    """A loss and its gradient in one."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [
+        ["softmax_crossentropy", "sigmoid_binary_crossentropy", "mean_squared_error"],
+        [(32, 10), (128, 10), (1024, 1000)],
+    ]
+    param_names: ClassVar[list[str]] = ["loss", "rows, columns"]
+
+    def setup(self, loss: str, shape: tuple[int, int]) -> None:
+        import numpy as np
+
+        rows, columns = shape
+        z, dz, values = _normal(*shape), _normal(*shape), _normal(rows)
+        labels = np.arange(rows, dtype=np.int32) % columns
+        targets = np.zeros(shape, np.float32)
+        targets[np.arange(rows), labels] = 1
+        y = {"labels": labels} if loss == "softmax_crossentropy" else {"targets": targets}
+        self.run = ready(loss, loss=values, dz=dz, z=z, **y)
+
+    def time_loss(self, loss: str, shape: tuple[int, int]) -> None:
+        self.run()
+
+
+class Optimizers:
+    """One update of a vector of parameters."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [["sgd", "momentum", "adam"], [1000, 100_000, 10_000_000]]
+    param_names: ClassVar[list[str]] = ["optimizer", "parameters"]
+
+    def setup(self, optimizer: str, parameters: int) -> None:
+        w, g, m, v = (_normal(parameters) for _ in range(4))
+        v = v * v  # the mean of squares; with a learning rate of 0 nothing drifts to denormals
+        if optimizer == "adam":
+            self.run = ready("adam", w=w, g=g, m=m, v=v, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+        elif optimizer == "momentum":
+            self.run = ready("sgd", w=w, g=g, velocity=m, momentum=0.9)
+        else:
+            self.run = ready("sgd", w=w, g=g)
+
+    def time_update(self, optimizer: str, parameters: int) -> None:
+        self.run()
+
+
+class Gather:
+    """A minibatch of 128 rows of 784, by index, out of 20,000."""
+
+    version = "1"
+    params: ClassVar[list[str]] = ["uint8", "float32", "float64"]
+    param_names: ClassVar[list[str]] = ["source"]
+
+    def setup(self, source: str) -> None:
+        import numpy as np
+
+        x = np.ones((20_000, 784), source)
+        order = np.random.default_rng(0).permutation(len(x))
+        out = np.zeros((128, 784), np.float32)
+        self.run = ready("gather", out=out, source=x, order=order)
+
+    def time_gather(self, source: str) -> None:
+        self.run()

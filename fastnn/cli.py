@@ -1,0 +1,115 @@
+"""The command ``fastnn``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import fastnn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="fastnn", description="Small and medium neural networks, trained and served fast."
+    )
+    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo_parser = commands.add_parser(
+        "demo", help="train a network on the bundled images of digits, and save it"
+    )
+    demo_parser.add_argument("--epochs", type=int, default=40, help="passes over the data")
+    demo_parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
+    demo_parser.add_argument(
+        "--out", type=Path, default=Path("digits.safetensors"), help="file to save the network in"
+    )
+    demo_parser.set_defaults(run=demo)
+
+    info_parser = commands.add_parser("info", help="versions, the CPU, and the cache of kernels")
+    info_parser.set_defaults(run=info)
+
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        print(f"fastnn {options.command}: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Train on the digits, print accuracy and time a step, save the network."""
+    (x, y), (x_test, y_test) = fastnn.datasets.load("digits")
+    model = fastnn.Sequential(
+        [
+            fastnn.Dense(256, activation="relu"),
+            fastnn.Dropout(0.3),
+            fastnn.Dense(128, activation="relu"),
+            fastnn.Dropout(0.3),
+            fastnn.Dense(10, activation="softmax"),
+        ],
+        input_shape=x.shape[1:],
+        seed=options.seed,
+    )
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    model.summary()
+    print(f"training on {len(x)} images of 8x8 pixels")
+
+    batch_size = 32
+    # From the first epoch's beginning to the last one's end: without the compilation before.
+    clock = Clock()
+    model.fit(x, y, batch_size=batch_size, epochs=options.epochs, callbacks=[clock])
+    scores = model.evaluate(x_test, y_test)
+    print(f"test accuracy: {scores['accuracy']:.2%} on {len(x_test)} images never seen")
+    steps = options.epochs * -(-len(x) // batch_size)
+    if steps:
+        print(f"time a step:   {clock.seconds / steps * 1e6:.1f} µs ({batch_size} images)")
+    model.save(options.out)
+    print(f'saved to:      {options.out}   (fastnn.load("{options.out}").predict(x))')
+    return 0
+
+
+class Clock(fastnn.Callback):
+    """Adds up the seconds that epochs take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Start."""
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Stop."""
+        self.seconds += time.perf_counter() - self._begin
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a bug report needs."""
+    from importlib.metadata import version
+
+    import llvmlite.binding as llvm
+
+    from fastnn.engine import cache
+
+    ops = cache.directory() / "ops" / cache.fingerprint()[:32]
+    compiled = len(list(ops.glob("*.bin"))) if ops.is_dir() else 0
+    for name, value in (
+        ("fastnn", fastnn.__version__),
+        ("python", platform.python_version()),
+        *((package, version(package)) for package in ("numpy", "numba", "llvmlite")),
+        ("system", platform.platform()),
+        ("cpu", llvm.get_host_cpu_name()),
+        ("threads", str(fastnn.get_num_threads())),
+        ("cache", f"{ops} ({compiled} kernels)"),
+    ):
+        print(f"{name:<9} {value}")
+    return 0

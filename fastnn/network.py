@@ -1,0 +1,206 @@
+"""Layers one after the other with their parameters in one vector: a network, not yet trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import checks
+from fastnn.engine import arena, cpu
+from fastnn.layers.base import DTYPES, Layer, new_seed, snake_case
+from fastnn.layers.shape import Input, check_shape
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+    Shape = tuple[int, ...]
+
+
+class Network:
+    """What `Sequential` is before it is trained: layers, shapes, parameters."""
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        input_shape: Shape | int | None,
+        dtype: str,
+        seed: int | None,
+        device: str,
+        name: str | None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
+        if device not in ("cpu", "auto"):
+            raise ValueError(f"Sequential: device must be 'cpu' or 'auto', got {device!r}")
+        self.dtype, self.device, self.name = dtype, "cpu", name or "sequential"
+        self.seed = new_seed() if seed is None else checks.integer("Sequential", "seed", seed, 0)
+        self.state = cpu.new_state(self.seed)
+        self.layers: list[Layer] = []
+        self._parameters: Array | None = None
+        self._gradients: Array | None = None
+        for layer in layers:
+            self.add(layer)
+        if input_shape is not None:
+            self.build(check_shape(input_shape, "Sequential: input_shape"))
+        elif self.layers and isinstance(self.layers[0], Input):
+            self.build(self.layers[0].shape)
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer to a model that is not built yet."""
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: layers must be layers, got {layer!r}")
+        if self.built:
+            raise RuntimeError("Sequential: layers cannot be added once the model is built")
+        if layer._owner is not None or layer in self.layers:
+            raise ValueError(f"Sequential: {layer!r} already belongs to a model")
+        self.layers.append(layer)
+
+    @property
+    def built(self) -> bool:
+        """Whether the shape of the input is known and parameters exist."""
+        return self._parameters is not None
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of a row that goes in, None if not yet known."""
+        return self.layers[0].input_shape if self.built else None
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of a row that comes out."""
+        self._require_built("output_shape")
+        shape = self.layers[-1].output_shape
+        assert shape is not None
+        return shape
+
+    def build(self, input_shape: Shape | int) -> None:
+        """Make all parameters, for rows of `input_shape`, in one flat vector."""
+        shape = check_shape(input_shape, "Sequential: input_shape")
+        if self.built:
+            if shape != self.input_shape:
+                raise ValueError(f"Sequential: built for rows of {self.input_shape}, got {shape}")
+            return
+        if not self.layers:
+            raise ValueError("Sequential: the model has no layers")
+        before = [dict(vars(layer)) for layer in self.layers]
+        try:
+            self._prepare_layers(shape)
+        except BaseException:
+            for layer, attributes in zip(self.layers, before, strict=True):
+                vars(layer).clear()
+                vars(layer).update(attributes)
+            raise
+
+    def _prepare_layers(self, shape: Shape) -> None:
+        for index, layer in enumerate(self.layers):
+            layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{index}"
+            if not layer.built:
+                layer._stream = index
+            layer.prepare(shape, self.dtype, self.seed)
+            if layer.dtype != self.dtype:
+                raise ValueError(f"{layer.label} is {layer.dtype}, the model {self.dtype}")
+            assert layer.output_shape is not None
+            shape = layer.output_shape
+            for stage in layer.stages()[1:]:
+                stage.prepare(shape, self.dtype, self.seed)
+        count = sum(w.size for layer in self.layers for w in layer.params.values())
+        parameters, gradients = self._vector(count), self._vector(count)
+        begin = 0
+        for layer in self.layers:
+            layer._owner, layer._state, layer._seed = self, self.state, self.seed
+            for name, value in layer.params.items():
+                end = begin + value.size
+                view = parameters[begin:end].reshape(value.shape)
+                view[...] = value
+                layer.params.move(name, view)
+                layer.grads.move(name, gradients[begin:end].reshape(value.shape))
+                begin = end
+        self._parameters, self._gradients = parameters, gradients
+
+    def _vector(self, count: int) -> Array:
+        itemsize = np.dtype(self.dtype).itemsize
+        return arena.allocate(count * itemsize).view(self.dtype)
+
+    def _unbuild(self) -> None:
+        """Undo a `build` that turned out to be for data that is refused."""
+        for layer in self.layers:
+            layer._owner = layer._state = layer._params = layer._grads = None
+            for stage in (layer, *layer.stages()):
+                stage.input_shape = stage.output_shape = None
+        self._parameters = self._gradients = None
+
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise RuntimeError(
+                f"{what}: the model is not built yet; give input_shape, or fit it first"
+            )
+
+    def __call__(self, x: Any, training: bool = False) -> Array:
+        """The output of each layer in turn, for loops written by hand."""
+        for layer in self.layers:
+            x = layer.forward(x, training=training)
+        result: Array = x
+        return result
+
+    @property
+    def parameters(self) -> Array:
+        """All parameters as one vector (P,), layer by layer: a live view."""
+        self._require_built("parameters")
+        assert self._parameters is not None
+        return self._parameters
+
+    def count_params(self) -> int:
+        """Number of parameters."""
+        return int(self.parameters.size)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all parameters, layer by layer: kernel, bias, kernel, ..."""
+        self._require_built("get_weights")
+        return [w.copy() for layer in self.layers for w in layer.params.values()]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set all parameters, in the order of `get_weights`.
+
+        Raises
+        ------
+        ValueError
+            If number or shapes differ or a value is not finite: before anything is set.
+        """
+        self._require_built("set_weights")
+        own = [(layer, name) for layer in self.layers for name in layer.params]
+        given = list(weights)
+        if len(given) != len(own):
+            raise ValueError(f"set_weights: weights must be {len(own)} arrays, got {len(given)}")
+        arrays = []
+        for (layer, name), value in zip(own, given, strict=True):
+            label, shape = f"set_weights: {layer.label}.{name}", layer.params[name].shape
+            array = checks.array(value, label)
+            if array.shape != shape:
+                raise ValueError(f"{label} must have shape {shape}, got {array.shape}")
+            checks.finite(array, label, self.dtype)
+            arrays.append(array)
+        for (layer, name), array in zip(own, arrays, strict=True):
+            layer.params[name][...] = array
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print each layer's output shape, parameters and bytes."""
+        self._require_built("summary")
+        itemsize = np.dtype(self.dtype).itemsize
+        lines = [("layer", "output shape", "parameters", "bytes")]
+        for layer in self.layers:
+            count = sum(w.size for w in layer.params.values())
+            row = ", ".join(["N", *map(str, layer.output_shape or ())])
+            kind = f"{layer.name} ({type(layer).__name__})"
+            lines.append((kind, f"({row})", f"{count:,}", f"{count * itemsize:,}"))
+        total = self.count_params()
+        lines.append(("total", "", f"{total:,}", f"{total * itemsize:,}"))
+        widths = [max(len(line[column]) for line in lines) for column in range(4)]
+        for index, line in enumerate(lines):
+            if index in (1, len(lines) - 1):
+                print_fn("-" * (sum(widths) + 6))
+            texts = [text.ljust(width) for text, width in zip(line[:2], widths[:2], strict=True)]
+            figures = [text.rjust(width) for text, width in zip(line[2:], widths[2:], strict=True)]
+            print_fn("  ".join([*texts, *figures]))

@@ -1,0 +1,968 @@
+"""The CPU's kernels on trial: every op, run on arrays, against fastnn.kernels.reference.
+
+`CASES` has a line for every op: how its operands are drawn, and what the oracle makes of them.
+Every call here is watched: outputs hold NaN before, no byte outside them may change, and arrays
+lie between margins of NaN, so that a kernel which reads too far computes NaN.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fastnn.engine import cpu
+from fastnn.engine.compiler import address
+from fastnn.engine.operands import Call
+from fastnn.engine.tape import Eager
+from fastnn.kernels import reference
+from fastnn.kernels import state as s
+from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
+from helpers import assert_close, assert_is_gradient
+
+Array = NDArray[Any]
+Operands = dict[str, Any]
+
+DTYPES = ("float32", "float64")
+MARGIN = 96
+"""Elements on either side of an array: more than the widest tile."""
+
+
+# Examples: operands, and the oracle's word on them
+
+
+@dataclass
+class Example:
+    """One call of an op.
+
+    `oracle` turns the operands into what must stand in each output; those also among `inputs` are
+    updated, the others overwritten. `units` gives the size of an output's typical element, on which
+    tolerances are based, 1 where none is given; `scale` loosens them for long sums.
+    """
+
+    name: str
+    dtype: str
+    rows: int
+    inputs: Operands
+    oracle: Callable[[Operands], dict[str, Any]]
+    scalars: dict[str, float] = field(default_factory=dict)
+    units: dict[str, float] = field(default_factory=dict)
+    scale: float = 1.0
+    slots: dict[int, int] = field(default_factory=dict)
+    floats: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the operands that the op writes."""
+        return list(self.expected())
+
+    def expected(self) -> dict[str, Array]:
+        """What must stand in each output."""
+        with np.errstate(all="ignore"):
+            return {k: np.asarray(v) for k, v in self.oracle(self.inputs).items()}
+
+    def replace(self, **inputs: Any) -> Example:
+        """The same with other inputs."""
+        other = copy.copy(self)
+        other.inputs = {**self.inputs, **inputs}
+        return other
+
+    def state(self) -> NDArray[np.int64]:
+        """The state that the op reads."""
+        state = cpu.new_state(self.slots.get(s.SEED, 0))
+        for slot, value in self.slots.items():
+            if slot != s.SEED:
+                state[slot] = value
+        for slot, value in self.floats.items():
+            cpu.floats(state)[slot] = value
+        return state
+
+
+class Draw:
+    """Seeded numbers of the op's type, in the shapes that letters stand for."""
+
+    def __init__(
+        self, name: str, dtype: str, seed: int, lengths: dict[str, int], without: str = ""
+    ) -> None:
+        self.name, self.dtype, self.lengths, self.without = name, dtype, lengths, without
+        self.rng = np.random.default_rng(seed)
+
+    def __getattr__(self, letter: str) -> int:
+        return self.lengths[letter]
+
+    def shape(self, letters: str) -> tuple[int, ...]:
+        return tuple(self.lengths[letter] for letter in letters)
+
+    def normal(self, letters: str, size: float = 1.0) -> Array:
+        return (size * self.rng.normal(size=self.shape(letters))).astype(self.dtype)
+
+    def uniform(self, letters: str, low: float = 0.0, high: float = 1.0) -> Array:
+        return self.rng.uniform(low, high, self.shape(letters)).astype(self.dtype)
+
+    def probabilities(self) -> Array:
+        return self.rng.dirichlet(np.ones(self.C), size=self.N).astype(self.dtype)
+
+    def labels(self) -> Array:
+        return self.rng.integers(0, self.C, size=self.N).astype("int32")
+
+    def weights(self) -> Array | None:
+        if self.without == "weights":
+            return None
+        weights = self.uniform("N", 0.0, 3.0)
+        weights[self.rng.random(self.N) < 0.1] = 0.0
+        return weights
+
+    def example(self, inputs: Operands, oracle: Callable[..., Any], **rest: Any) -> Example:
+        return Example(self.name, self.dtype, self.N, inputs, oracle, **rest)
+
+
+def gather(draw: Draw, source_type: str | None = None) -> Example:
+    first = int(draw.rng.integers(0, 5))
+    draw.lengths["R"] = rows = first + draw.N + int(draw.rng.integers(0, 4))
+    source_type = source_type or str(draw.rng.choice(["uint8", "int32", "float32", "float64"]))
+    integers = np.iinfo(source_type) if source_type in ("uint8", "int32") else np.iinfo("int16")
+    source = draw.rng.integers(integers.min, integers.max, draw.shape("RF"), endpoint=True)
+    source = (source / 7 if source_type in DTYPES else source).astype(source_type)
+    order = None if draw.without == "order" else draw.rng.integers(0, rows, rows)
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        order = np.arange(rows) if o["order"] is None else o["order"]
+        return {"out": o["source"][order[first : first + draw.N]].astype(draw.dtype)}
+
+    return draw.example({"source": source, "order": order}, oracle, slots={s.FIRST: first})
+
+
+def scatter(draw: Draw) -> Example:
+    first, left = (int(n) for n in draw.rng.integers(0, 5, 2))
+    draw.lengths["R"] = first + draw.N + left
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        out = np.full(draw.shape("RF"), np.nan)
+        out[first : first + draw.N] = o["source"]
+        return {"out": out}
+
+    return draw.example({"source": draw.normal("NF")}, oracle, slots={s.FIRST: first})
+
+
+# A chain of k rounded sums of numbers near 1 errs by about the root of k.
+
+
+def dense_forward(draw: Draw) -> Example:
+    return draw.example(
+        {
+            "x": draw.normal("NI"),
+            "w": draw.normal("IO", draw.I**-0.5),
+            "b": None if draw.without == "b" else draw.normal("O"),
+        },
+        lambda o: {"y": reference.dense_forward(o["x"], o["w"], o["b"])},
+        scale=draw.I**0.5,
+    )
+
+
+def dense_backward_input(draw: Draw) -> Example:
+    return draw.example(
+        {"dy": draw.normal("NO"), "w": draw.normal("IO", draw.O**-0.5)},
+        lambda o: {"dx": reference.dense_backward_input(o["dy"], o["w"])},
+        scale=draw.O**0.5,
+    )
+
+
+def dense_backward_kernel(draw: Draw) -> Example:
+    def oracle(o: Operands) -> dict[str, Any]:
+        dw, db = reference.dense_backward_kernel(o["x"], o["dy"])
+        return {"dw": dw} if draw.without == "db" else {"dw": dw, "db": db}
+
+    inputs = {"x": draw.normal("NI"), "dy": draw.normal("NO", draw.N**-0.5)}
+    if draw.without == "db":
+        inputs["db"] = None
+    return draw.example(inputs, oracle, scale=draw.N**0.5)
+
+
+def activation_forward(draw: Draw) -> Example:
+    formula = getattr(reference, draw.name)
+    return draw.example({"x": draw.normal("NF", 3.0)}, lambda o: {"y": formula(o["x"])})
+
+
+def activation_backward(draw: Draw) -> Example:
+    formula = getattr(reference, draw.name)
+    forward = getattr(reference, draw.name.replace("backward", "forward"))
+    y = forward(draw.normal("NF", 3.0)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NF"), "y": y}, lambda o: {"dx": formula(o["dy"], o["y"])}
+    )
+
+
+def softmax_forward(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NC", 3.0)},
+        lambda o: {"y": reference.softmax_forward(o["x"])},
+        units={"y": 1.0 / draw.C},
+    )
+
+
+def softmax_backward(draw: Draw) -> Example:
+    y = reference.softmax_forward(draw.normal("NC", 3.0)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NC"), "y": y},
+        lambda o: {"dx": reference.softmax_backward(o["dy"], o["y"])},
+        units={"dx": 1.0 / draw.C},
+        scale=2.0,  # y (dy - mean): the difference of two rounded numbers, times a third
+    )
+
+
+def dropout(draw: Draw) -> Example:
+    rate = float(draw.rng.choice([0.0, 0.1, 0.5, 0.9]))
+    seed, stream, step = (int(draw.rng.integers(0, 2**bits)) for bits in (63, 32, 40))
+    return draw.example(
+        {"x": draw.normal("NF")},
+        lambda o: {"y": reference.dropout_forward(o["x"], rate, seed, stream, step)},
+        scalars={"rate": rate, "stream": stream},
+        slots={s.SEED: seed, s.STEP: step},
+    )
+
+
+def loss(draw: Draw, z: Array, targets: Array, unit: float) -> Example:
+    """An example of any loss; `unit` is the size of its gradient before the division by N."""
+    key = signature(draw.name).arrays[3].name
+    formula = getattr(reference, draw.name)
+    return draw.example(
+        {"z": z, key: targets, "weights": draw.weights()},
+        lambda o: dict(zip(("loss", "dz"), formula(o["z"], o[key], o["weights"]), strict=True)),
+        units={"dz": unit / draw.N},
+        scale=2.0,  # a sum over a row of differences, each rounded
+    )
+
+
+def soft_targets(draw: Draw) -> Array:
+    """Rows of target probabilities, smoothed one-hot rows among them."""
+    targets = draw.probabilities()
+    targets[::2] = 0.9 * np.eye(draw.C)[draw.labels()[::2]] + 0.1 / draw.C
+    targets[::3] = np.eye(draw.C)[draw.labels()[::3]]
+    return targets
+
+
+def binary_targets(draw: Draw) -> Array:
+    targets = draw.uniform("NC")
+    targets[::2] = targets[::2] > 0.5
+    return targets
+
+
+def zeros_and_ones(draw: Draw) -> Array:
+    return draw.rng.integers(0, 2, draw.shape("NC")).astype(draw.dtype)
+
+
+def with_ties(draw: Draw) -> Array:
+    return draw.rng.integers(0, 1 + draw.C // 2, draw.shape("NC")).astype(draw.dtype)
+
+
+def categorical_accuracy(draw: Draw) -> Example:
+    return draw.example(
+        {"z": with_ties(draw), "labels": draw.labels()},
+        lambda o: {"hits": reference.categorical_accuracy(o["z"], o["labels"])},
+    )
+
+
+def categorical_accuracy_soft(draw: Draw) -> Example:
+    return draw.example(
+        {"z": with_ties(draw), "targets": with_ties(draw)},
+        lambda o: {"hits": reference.categorical_accuracy_soft(o["z"], o["targets"])},
+    )
+
+
+def binary_accuracy(draw: Draw) -> Example:
+    threshold = float(draw.rng.choice([0.0, 0.5, 0.7]))
+    z = draw.uniform("NC")
+    z[:, ::3] = threshold
+    return draw.example(
+        {"z": z, "targets": zeros_and_ones(draw)},
+        lambda o: {"hits": reference.binary_accuracy(o["z"], o["targets"], threshold)},
+        scalars={"threshold": threshold},
+    )
+
+
+SUM = s.METRIC_SUMS + 2
+
+
+def accumulate(draw: Draw) -> Example:
+    # Its output is a float slot of the state: `check` compares it under this name.
+    return draw.example(
+        {"values": draw.normal("N")},
+        lambda o: {"sum": 0.75 + o["values"].astype(np.float64).sum()},
+        scalars={"slot": SUM, "guard": int(draw.rng.integers(0, 2))},
+        floats={SUM: 0.75},
+    )
+
+
+def sgd(draw: Draw) -> Example:
+    plain, rate = draw.without == "velocity", 0.03
+    momentum, nesterov = (0.0, 0) if plain else (0.9, int(draw.rng.integers(0, 2)))
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        before = np.zeros(draw.P) if plain else o["velocity"]
+        w, velocity = reference.sgd(o["w"], o["g"], before, rate, momentum, bool(nesterov))
+        return {"w": w} if plain else {"w": w, "velocity": velocity}
+
+    velocity = None if plain else draw.normal("P", rate)
+    # Weights as small as a step, so that a wrong step is no rounding of theirs.
+    return draw.example(
+        {"w": draw.normal("P", rate), "g": draw.normal("P"), "velocity": velocity},
+        oracle,
+        scalars={"momentum": momentum, "nesterov": nesterov},
+        units={"w": rate, "velocity": rate},
+        floats={s.LEARNING_RATE: rate},
+    )
+
+
+def adam(draw: Draw) -> Example:
+    t, rate = int(draw.rng.choice([1, 2, 3, 10, 1000, 10**6])), 0.003
+    scalars = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+    return draw.example(
+        {
+            "w": draw.normal("P", rate),
+            "g": draw.normal("P"),
+            "m": draw.normal("P", 0.1),
+            "v": draw.uniform("P", 0.0, 1e-3),
+        },
+        lambda o: dict(
+            zip(
+                ("w", "m", "v"),
+                reference.adam(o["w"], o["g"], o["m"], o["v"], t, rate, **scalars),
+                strict=True,
+            )
+        ),
+        scalars=scalars,
+        # At step 1, m and v are the gradient and its square times 1 - beta.
+        units={"w": rate, "m": 0.1, "v": 1e-3},
+        slots={s.STEP: t - 1},
+        floats={s.LEARNING_RATE: rate},
+    )
+
+
+LOSSES: dict[str, Callable[[Draw], Example]] = {
+    "softmax_crossentropy": lambda d: loss(d, d.normal("NC", 3.0), d.labels(), 1.0),
+    "softmax_crossentropy_soft": lambda d: loss(d, d.normal("NC", 3.0), soft_targets(d), 1.0),
+    "categorical_crossentropy": lambda d: loss(d, d.probabilities(), d.labels(), 1.0),
+    "categorical_crossentropy_soft": lambda d: loss(d, d.probabilities(), soft_targets(d), 1.0),
+    "sigmoid_binary_crossentropy": lambda d: loss(
+        d, d.normal("NC", 3.0), binary_targets(d), 1.0 / d.C
+    ),
+    "binary_crossentropy": lambda d: loss(
+        d, d.uniform("NC", 0.01, 0.99), binary_targets(d), 1.0 / d.C
+    ),
+    "mean_squared_error": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0 / d.C),
+}
+METRICS: dict[str, Callable[[Draw], Example]] = {
+    "categorical_accuracy": categorical_accuracy,
+    "categorical_accuracy_soft": categorical_accuracy_soft,
+    "binary_accuracy": binary_accuracy,
+}
+DENSE: dict[str, Callable[[Draw], Example]] = {
+    "dense_forward": dense_forward,
+    "dense_backward_input": dense_backward_input,
+    "dense_backward_kernel": dense_backward_kernel,
+}
+CASES: dict[str, Callable[[Draw], Example]] = {
+    "gather": gather,
+    "scatter": scatter,
+    **DENSE,
+    **{f"{name}_forward": activation_forward for name in ACTIVATIONS},
+    **{f"{name}_backward": activation_backward for name in ACTIVATIONS},
+    "softmax_forward": softmax_forward,
+    "softmax_backward": softmax_backward,
+    "dropout": dropout,
+    **LOSSES,
+    **METRICS,
+    "accumulate": accumulate,
+    "sgd": sgd,
+    "adam": adam,
+}
+IN_PLACE = tuple(name for name in CASES if signature(name).in_place)
+OPTIONAL = tuple((n, o.name) for n in CASES for o in signature(n).arrays if o.optional)
+# Row r of an output depends on row r of the inputs, and on no other.
+ROW_BY_ROW = tuple(
+    name
+    for name in CASES
+    if signature(name).arrays[0].dimensions[0] == "N" and name not in ("gather", "adam", "sgd")
+)
+
+EDGES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 32, 33, 61, 63, 64, 65, 97, 127, 128, 129, 191, 193)
+WIDTHS = st.one_of(st.sampled_from(EDGES), st.integers(1, 200))
+ROWS = st.one_of(st.sampled_from((*EDGES, 192, 256, 300)), st.integers(1, 300))
+FEW_ROWS = st.one_of(st.sampled_from((1, 2, 3, 7, 64, 65)), st.integers(1, 80))
+SEEDS = st.integers(0, 2**32)
+
+
+def lengths(rows: st.SearchStrategy[int] = ROWS) -> st.SearchStrategy[dict[str, int]]:
+    """Lengths for all letters of signatures."""
+    return st.fixed_dictionaries({"N": rows, **{letter: WIDTHS for letter in "FIOCP"}})
+
+
+of_every_op = pytest.mark.parametrize("name", CASES)
+of_both_types = pytest.mark.parametrize("dtype", DTYPES)
+
+
+# Watched calls
+
+
+class Watched:
+    """A copy of an array between margins, from `shift` elements past a cache line on."""
+
+    def __init__(self, array: Array, shift: int) -> None:
+        item = array.itemsize
+        block = np.empty((array.size + 2 * MARGIN + shift) * item + 64, np.uint8)
+        begin = -block.ctypes.data % 64
+        self.block = block[begin : begin + (array.size + 2 * MARGIN + shift) * item]
+        self.block = self.block.view(array.dtype)
+        self.block[:] = poison(array.dtype)
+        self.inside = slice(MARGIN + shift, MARGIN + shift + array.size)
+        self.array = self.block[self.inside].reshape(array.shape)
+        self.array[...] = array
+        self.before = self.block.copy()
+
+    def assert_margins_kept(self) -> None:
+        self.before[self.inside] = self.block[self.inside]
+        assert self.block.tobytes() == self.before.tobytes(), "written outside an output"
+
+    def assert_kept(self) -> None:
+        assert self.block.tobytes() == self.before.tobytes(), "an input was changed"
+
+
+def poison(dtype: Any) -> Any:
+    """What nothing can be computed from unnoticed."""
+    return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
+
+
+def run_as_team(name: str, operands: Operands, state: Array, rows: int, team: int) -> bool:
+    """Run an op as each thread of a team in turn; whether it raised the flag."""
+    call = Call(name, operands)
+    words = np.array(call.integers(lambda array: array.ctypes.data, address), np.int64)
+    scratch = cpu.Scratch(team)
+    own = state
+    for rank in reversed(range(team)):
+        own = state.copy()
+        own[s.ROWS] = rows
+        own[s.SHARED] = scratch.shared_address
+        own[s.WORKSPACE] = scratch.workspace_address + rank * s.WORKSPACE_BYTES
+        function = cpu._OP(address(call.key))
+        cpu._call(function, words.ctypes.data, own.ctypes.data, rank, team)
+    state[:] = own  # the first thread's, which counts
+    return bool(scratch.flag)
+
+
+def run(
+    example: Example, team: int = 0, in_place: bool = False, shift: int = 0
+) -> dict[str, Array]:
+    """What an example's op writes, run by `Eager`, or as a team of `team` threads."""
+    line = signature(example.name)
+    state = example.state()
+    watched: dict[str, Watched] = {}
+    for name, value in example.inputs.items():
+        if value is not None:
+            watched[name] = Watched(value, shift)
+    expected = example.expected()
+    for name, value in expected.items():
+        if name not in watched and name != "sum":
+            watched[name] = Watched(np.full(value.shape, poison(example.dtype), example.dtype), 0)
+    operands: Operands = {name: w.array for name, w in watched.items()}
+    if in_place:
+        assert line.in_place is not None
+        output, source = line.in_place
+        operands[output] = operands[source]
+    operands |= example.scalars
+    if team:
+        run_as_team(example.name, operands, state, example.rows, team)
+    else:
+        tape = Eager(example.rows, example.dtype, state)
+        tape.op(example.name, **operands)
+        assert not tape.stopped
+    overwritten = set(expected) | ({line.in_place[1]} if in_place and line.in_place else set())
+    for name, w in watched.items():
+        if name in overwritten:
+            w.assert_margins_kept()
+        else:
+            w.assert_kept()
+    results = {name: operands[name] for name in expected if name != "sum"}
+    if "sum" in expected:
+        results["sum"] = cpu.floats(state)[SUM : SUM + 1].copy()
+    return results
+
+
+def check(example: Example, **how: Any) -> None:
+    """Run an example and compare it with the oracle."""
+    results = run(example, **how)
+    for name, value in example.expected().items():
+        unit = example.units.get(name, 1.0)
+        dtype = "float64" if name == "sum" else example.dtype
+        actual = results[name].astype(np.float64).reshape(value.shape)
+        assert_close(actual / unit, value / unit, dtype, example.scale)
+
+
+def assert_same_bits(one: dict[str, Array], other: dict[str, Array]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        if one[name].tobytes() != other[name].tobytes():
+            np.testing.assert_array_equal(one[name], other[name])
+            raise AssertionError(f"{name}: signs of zeros differ")
+
+
+def apply(name: str, rows: int, dtype: str = "float64", **operands: Any) -> Operands:
+    """Run an op by `Eager` on arrays as they are; the operands, outputs among them."""
+    Eager(rows, dtype, cpu.new_state()).op(name, **operands)
+    return operands
+
+
+# Every op against the oracle
+
+
+def test_every_op_has_a_case() -> None:
+    assert tuple(CASES) == NAMES
+
+
+@of_every_op
+def test_outputs_come_first(name: str) -> None:
+    example = CASES[name](Draw(name, "float64", 0, dict.fromkeys("NFIOCP", 3)))
+    written = [output for output in example.outputs if output not in example.inputs]
+    if name != "accumulate":
+        assert written == [operand.name for operand in signature(name).arrays][: len(written)]
+
+
+@of_both_types
+@of_every_op
+@given(lengths(), SEEDS)
+@settings(max_examples=20)
+def test_op_is_the_oracle(name: str, dtype: str, sizes: dict[str, int], seed: int) -> None:
+    check(CASES[name](Draw(name, dtype, seed, sizes)))
+
+
+@of_both_types
+@pytest.mark.parametrize(("name", "without"), OPTIONAL)
+@given(lengths(), SEEDS)
+@settings(max_examples=10)
+def test_op_without_an_operand(
+    name: str, without: str, dtype: str, sizes: dict[str, int], seed: int
+) -> None:
+    example = CASES[name](Draw(name, dtype, seed, sizes, without))
+    assert example.inputs[without] is None
+    check(example)
+
+
+@of_both_types
+@pytest.mark.parametrize("name", IN_PLACE)
+@given(lengths(), SEEDS)
+@settings(max_examples=15)
+def test_in_place_changes_no_bit(name: str, dtype: str, sizes: dict[str, int], seed: int) -> None:
+    example = CASES[name](Draw(name, dtype, seed, sizes))
+    assert_same_bits(run(example), run(example, in_place=True))
+
+
+@of_both_types
+@of_every_op
+@given(lengths(FEW_ROWS), SEEDS, st.sampled_from([1, 2, 3, 5, 16, 91]))
+@settings(max_examples=12)
+def test_team_changes_no_bit(
+    name: str, dtype: str, sizes: dict[str, int], seed: int, team: int
+) -> None:
+    example = CASES[name](Draw(name, dtype, seed, sizes))
+    assert_same_bits(run(example), run(example, team=team))
+
+
+@of_both_types
+@of_every_op
+@given(lengths(FEW_ROWS), SEEDS, st.integers(1, 17))
+@settings(max_examples=8)
+def test_place_in_memory_changes_no_bit(
+    name: str, dtype: str, sizes: dict[str, int], seed: int, shift: int
+) -> None:
+    example = CASES[name](Draw(name, dtype, seed, sizes))
+    assert_same_bits(run(example), run(example, shift=shift))
+
+
+@of_both_types
+@pytest.mark.parametrize("name", ROW_BY_ROW)
+@given(lengths(), SEEDS, st.floats(0.0, 1.0))
+@settings(max_examples=10)
+def test_a_row_depends_on_no_other(
+    name: str, dtype: str, sizes: dict[str, int], seed: int, where: float
+) -> None:
+    example = CASES[name](Draw(name, dtype, seed, sizes))
+    row = int(where * (example.rows - 1))
+    others = CASES[name](Draw(name, dtype, seed + 1, sizes)).inputs
+    mixed = dict(example.inputs)
+    for operand in signature(name).arrays:
+        if operand.dimensions[0] == "N" and example.inputs.get(operand.name) is not None:
+            mixed[operand.name] = others[operand.name].copy()
+            mixed[operand.name][row] = example.inputs[operand.name][row]
+    one, other = run(example), run(example.replace(**mixed))
+    assert_same_bits({k: v[row] for k, v in one.items()}, {k: v[row] for k, v in other.items()})
+
+
+@of_both_types
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if n not in (*METRICS, "accumulate", "adam", "sgd")]
+)
+@given(lengths(FEW_ROWS), SEEDS)
+@settings(max_examples=10)
+def test_nan_is_passed_on(name: str, dtype: str, sizes: dict[str, int], seed: int) -> None:
+    draw = Draw(name, dtype, seed, sizes)
+    example = CASES[name](draw)
+    clean = run(example)
+    for operand, value in example.inputs.items():
+        if value is None or value.dtype.kind != "f":
+            continue
+        ill = value.copy()
+        place = tuple(int(draw.rng.integers(n)) for n in ill.shape)
+        ill[place] = np.nan
+        ill_example = example.replace(**{operand: ill})
+        for output, actual in run(ill_example).items():
+            expected = ill_example.expected()[output]
+            hidden = np.isnan(expected) & ~np.isnan(actual)
+            assert not hidden.any(), f"{output} hides a NaN in {operand}"
+            if name in ROW_BY_ROW and len(value) == example.rows and operand not in ("w", "b"):
+                well = np.arange(len(actual)) != place[0]
+                assert_same_bits({output: actual[well]}, {output: clean[output][well]})
+
+
+# Rows in
+
+
+@of_both_types
+@pytest.mark.parametrize("source_type", ["uint8", "int32", "float32", "float64"])
+@pytest.mark.parametrize("without", ["", "order"])
+@given(lengths(FEW_ROWS), SEEDS)
+@settings(max_examples=5)
+def test_gather_converts_as_numpy_does(
+    dtype: str, source_type: str, without: str, sizes: dict[str, int], seed: int
+) -> None:
+    example = gather(Draw("gather", dtype, seed, sizes, without), source_type)
+    assert_same_bits(run(example), example.expected())
+
+
+def test_gather_of_labels() -> None:
+    source = np.array([[2**31 - 1], [-(2**31)], [7], [0]], np.int32)
+    rows = apply("gather", 3, "int32", out=np.full((3, 1), -1, np.int32), source=source,
+                 order=np.array([1, 0, 0, 3]))  # fmt: skip
+    np.testing.assert_array_equal(rows["out"].ravel(), [-(2**31), 2**31 - 1, 2**31 - 1])
+
+
+# Dense
+
+
+# Depths of more than one and more than two passes of 512; heights from which B is packed (192).
+DEEP = [
+    ("dense_forward", {"N": 200, "I": 1300, "O": 70}),
+    ("dense_forward", {"N": 193, "I": 513, "O": 33}),
+    ("dense_forward", {"N": 5, "I": 1025, "O": 129}),
+    ("dense_backward_input", {"N": 200, "I": 67, "O": 1300}),
+    ("dense_backward_input", {"N": 3, "I": 130, "O": 521}),
+    ("dense_backward_kernel", {"N": 1100, "I": 195, "O": 66}),
+    ("dense_backward_kernel", {"N": 515, "I": 7, "O": 31}),
+]
+
+
+@of_both_types
+@pytest.mark.parametrize(("name", "sizes"), DEEP)
+def test_deep_products(name: str, sizes: dict[str, int], dtype: str) -> None:
+    example = CASES[name](Draw(name, dtype, 3, dict(sizes)))
+    check(example)
+    assert_same_bits(run(example), run(example, team=3))
+    assert_same_bits(run(example), run(example, team=5))
+
+
+@of_both_types
+@given(st.sampled_from([1, 2, 5, 9, 191]), WIDTHS, st.sampled_from([1, 31, 200, 513, 600]), SEEDS)
+@settings(max_examples=15)
+def test_dense_forward_is_the_same_in_any_batch(
+    dtype: str, part: int, units: int, depth: int, seed: int
+) -> None:
+    example = dense_forward(Draw("dense_forward", dtype, seed, {"N": 300, "I": depth, "O": units}))
+    alone = example.replace(x=example.inputs["x"][:part])
+    alone.rows = part
+    assert_same_bits({"y": run(example)["y"][:part]}, run(alone))
+
+
+def test_dense_layer_by_central_differences() -> None:
+    rng = np.random.default_rng(6)
+    x, w, b, dy = (rng.normal(size=shape) for shape in ((5, 4), (4, 3), (3,), (5, 3)))
+
+    def weighted(x: Array, w: Array, b: Array) -> float:
+        y = apply("dense_forward", 5, y=np.empty((5, 3)), x=x, w=w, b=b)["y"]
+        return float((dy * y).sum())
+
+    dx = apply("dense_backward_input", 5, dx=np.empty((5, 4)), dy=dy, w=w)["dx"]
+    back = apply("dense_backward_kernel", 5, dw=np.empty((4, 3)), db=np.empty(3), x=x, dy=dy)
+    assert_is_gradient(dx, lambda v: weighted(v, w, b), x)
+    assert_is_gradient(back["dw"], lambda v: weighted(x, v, b), w)
+    assert_is_gradient(back["db"], lambda v: weighted(x, w, v), b)
+
+
+# Activations
+
+
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, "softmax"])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 19)])
+def test_activation_by_central_differences(activation: str, shape: tuple[int, int]) -> None:
+    x, dy = np.random.default_rng(7).normal(size=(2, *shape))
+
+    def forward(x: Array) -> Array:
+        y = apply(f"{activation}_forward", len(x), y=np.empty(shape), x=x)["y"]
+        return np.asarray(y)
+
+    backward = apply(f"{activation}_backward", len(x), dx=np.empty(shape), dy=dy, y=forward(x))
+    assert_is_gradient(backward["dx"], lambda v: float((dy * forward(v)).sum()), x)
+
+
+@of_both_types
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_an_element_depends_on_no_other(activation: str, way: str, dtype: str) -> None:
+    # Whether it falls into a loop's vector body or its tail.
+    name = f"{activation}_{way}"
+    example = CASES[name](Draw(name, dtype, 8, {"N": 1, "F": 131}))
+    whole = run(example)
+    for begin in (*range(0, 66, 3), 130):
+        part = example.replace(**{k: v[:, begin:].copy() for k, v in example.inputs.items()})
+        assert_same_bits({k: v[:, begin:] for k, v in whole.items()}, run(part))
+    for end in (1, 2, 7, 8, 15, 16, 31, 64, 65):
+        part = example.replace(**{k: v[:, :end].copy() for k, v in example.inputs.items()})
+        assert_same_bits({k: v[:, :end] for k, v in whole.items()}, run(part))
+
+
+@of_both_types
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, "softmax"])
+def test_activation_of_extremes(activation: str, dtype: str) -> None:
+    largest = np.finfo(dtype).max
+    x = np.array([[1e4, -1e4, 0.0, -0.0, 88.0, -88.0, 1.0, -largest, largest / 2]], dtype)
+    y = apply(f"{activation}_forward", 1, dtype, y=np.empty_like(x), x=x)["y"]
+    with np.errstate(all="ignore"):
+        assert_close(y, getattr(reference, f"{activation}_forward")(x), dtype)
+
+
+# Dropout
+
+
+@of_both_types
+@given(
+    st.tuples(st.integers(1, 40), WIDTHS),
+    st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0 - 2.0**-20]), st.floats(0.0, 0.99)),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**32 - 1),
+    st.one_of(st.integers(0, 100), st.integers(0, 2**63 - 1)),
+)
+@settings(max_examples=60)
+def test_dropout_mask_is_the_oracles_bit_by_bit(
+    dtype: str, shape: tuple[int, int], rate: float, seed: int, stream: int, step: int
+) -> None:
+    state = cpu.new_state(seed)
+    state[s.STEP] = step
+    mask = np.full(shape, np.nan, dtype)
+    tape = Eager(shape[0], dtype, state)
+    tape.op("dropout", y=mask, x=np.ones(shape, dtype), rate=rate, stream=stream)
+    expected = reference.dropout_mask(shape, rate, seed, stream, step).astype(dtype)
+    assert_same_bits({"mask": mask}, {"mask": expected})
+
+
+# Losses
+
+
+@pytest.mark.parametrize("without", ["", "weights"])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("columns", [1, 3, 17])
+def test_loss_by_central_differences(name: str, columns: int, without: str) -> None:
+    example = LOSSES[name](Draw(name, "float64", 9, {"N": 4, "C": columns}, without))
+
+    def mean(z: Array) -> float:
+        return float(run(example.replace(z=z))["loss"].mean())
+
+    if name.startswith("categorical"):  # keep clear of the clip, where the loss has a kink
+        example = example.replace(z=0.05 + 0.9 * example.inputs["z"])
+    assert_is_gradient(run(example)["dz"], mean, example.inputs["z"])
+
+
+@of_both_types
+@pytest.mark.parametrize("name", ["softmax_crossentropy", "softmax_crossentropy_soft",
+                                  "sigmoid_binary_crossentropy"])  # fmt: skip
+@pytest.mark.parametrize("columns", [2, 5, 40])
+def test_fused_loss_of_extreme_logits(name: str, columns: int, dtype: str) -> None:
+    draw = Draw(name, dtype, 10, {"N": 30, "C": columns})
+    z = draw.rng.choice([1e4, -1e4, 0.0, 1.0, -100.0, 100.0], draw.shape("NC")).astype(dtype)
+    example = LOSSES[name](draw).replace(z=z)
+    if name == "sigmoid_binary_crossentropy":
+        example = example.replace(targets=zeros_and_ones(draw))
+    results = run(example)
+    assert np.isfinite(results["loss"]).all()
+    assert np.isfinite(results["dz"]).all()
+    check(example)
+
+
+@of_both_types
+@pytest.mark.parametrize("columns", [2, 10, 40])
+def test_logit_of_minus_infinity_masks_its_class(columns: int, dtype: str) -> None:
+    draw = Draw("softmax_crossentropy", dtype, 11, {"N": 20, "C": columns})
+    example = LOSSES["softmax_crossentropy"](draw)
+    masked = draw.rng.random(draw.shape("NC")) < 0.5
+    masked[np.arange(20), example.inputs["labels"]] = False
+    z = np.where(masked, -np.inf, example.inputs["z"]).astype(dtype)
+    example = example.replace(z=z)
+    results = run(example)
+    assert np.isfinite(results["loss"]).all()
+    assert (results["dz"][masked] == 0.0).all()
+    check(example)
+    # The same targets as rows: an impossible class that is no target costs nothing.
+    targets = np.eye(columns, dtype=dtype)[example.inputs["labels"]]
+    soft = LOSSES["softmax_crossentropy_soft"](draw)
+    soft = soft.replace(z=z, targets=targets, weights=example.inputs["weights"])
+    soft_results = run(soft)
+    for name, value in example.expected().items():
+        assert_close(soft_results[name], value, dtype, example.scale)
+
+
+@of_both_types
+def test_a_masked_label_costs_infinity(dtype: str) -> None:
+    out = apply("softmax_crossentropy", 1, dtype, loss=np.empty(1, dtype),
+                dz=np.empty((1, 2), dtype), z=np.array([[-np.inf, 0.0]], dtype),
+                labels=np.zeros(1, np.int32))  # fmt: skip
+    assert out["loss"][0] == np.inf
+    np.testing.assert_array_equal(out["dz"], [[-1.0, 1.0]])
+
+
+@of_both_types
+@pytest.mark.parametrize("name", ["categorical_crossentropy", "categorical_crossentropy_soft",
+                                  "binary_crossentropy"])  # fmt: skip
+def test_loss_of_probabilities_is_clipped(name: str, dtype: str) -> None:
+    # Certain and wrong, certain and right, and just inside and outside the clip of 1e-7.
+    p = np.array([0.0, 1e-30, 0.9e-7, 1.1e-7, 1e-3, 0.5, 1.0 - 1e-6, 1.0 - 2.0**-24, 1.0], dtype)
+    z = np.stack([p, p[::-1], p], axis=1)
+    draw = Draw(name, dtype, 12, {"N": len(p), "C": 3})
+    example = LOSSES[name](draw).replace(z=z)
+    if "targets" in example.inputs:
+        for targets in (np.zeros_like(z), np.ones_like(z), draw.uniform("NC")):
+            check(example.replace(targets=targets))
+    else:
+        for label in range(3):
+            check(example.replace(labels=np.full(len(p), label, np.int32)))
+
+
+# Sums
+
+
+def test_accumulate_sums_in_float64() -> None:
+    values = np.full(1_000_003, 0.1, np.float32)
+    state = cpu.new_state()
+    Eager(len(values), "float32", state).op("accumulate", values=values, slot=s.LOSS_SUM, guard=1)
+    expected = len(values) * float(np.float32(0.1))
+    assert abs(cpu.floats(state)[s.LOSS_SUM] - expected) <= 1e-9 * expected
+
+
+@of_both_types
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_guarded_sum_stops_at_what_is_not_finite(bad: float, dtype: str) -> None:
+    values = np.array([1.0, bad, 3.0], dtype)
+    for guard in (0, 1):
+        state = cpu.new_state()
+        cpu.floats(state)[s.LOSS_SUM] = 2.0
+        tape = Eager(3, dtype, state)
+        tape.op("accumulate", values=values, slot=s.LOSS_SUM, guard=guard)
+        assert tape.stopped == bool(guard)
+        expected = 2.0 if guard else 6.0 + bad
+        np.testing.assert_array_equal(cpu.floats(state)[s.LOSS_SUM], expected)
+
+
+# Optimizers
+
+
+@of_both_types
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("nesterov", [0, 1])
+@pytest.mark.parametrize("velocity", [True, False])
+def test_sgd_step_by_step(momentum: float, nesterov: int, velocity: bool, dtype: str) -> None:
+    if not velocity:
+        momentum = 0.0
+    rng, rate = np.random.default_rng(13), 0.03
+    w, v = np.zeros(131, dtype), np.zeros(131, dtype)
+    expected, expected_v = np.zeros(131), np.zeros(131)
+    state = cpu.new_state()
+    cpu.floats(state)[s.LEARNING_RATE] = rate
+    tape = Eager(0, dtype, state)
+    for _ in range(10):
+        g = rng.normal(size=131).astype(dtype)
+        tape.op("sgd", w=w, g=g, velocity=v if velocity else None, momentum=momentum,
+                nesterov=nesterov)  # fmt: skip
+        expected, expected_v = reference.sgd(
+            expected, g, expected_v, rate, momentum, bool(nesterov)
+        )
+        # In units of a step, and rounding adds up over the steps.
+        assert_close(w / np.dtype(dtype).type(rate), expected / rate, dtype, 10.0)
+    if velocity:
+        assert_close(v / np.dtype(dtype).type(rate), expected_v / rate, dtype, 10.0)
+    assert not tape.stopped
+
+
+@of_both_types
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.8), (0.0, 0.0)])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-7, 1e-2])
+def test_adam_step_by_step(betas: tuple[float, float], epsilon: float, dtype: str) -> None:
+    rng, rate = np.random.default_rng(14), 0.03
+    w, m, v = np.zeros((3, 131), dtype)
+    expected, expected_m, expected_v = np.zeros((3, 131))
+    state = cpu.new_state()
+    cpu.floats(state)[s.LEARNING_RATE] = rate
+    tape = Eager(0, dtype, state)
+    for t in range(1, 13):
+        # Every third gradient is small enough for epsilon's place to show.
+        g = (rng.normal(size=131) * (1e-6 if t % 3 == 0 else 1.0)).astype(dtype)
+        state[s.STEP] = t - 1
+        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=betas[0], beta_2=betas[1], epsilon=epsilon)
+        expected, expected_m, expected_v = reference.adam(
+            expected, g, expected_m, expected_v, t, rate, *betas, epsilon
+        )
+        assert_close(w / np.dtype(dtype).type(rate), expected / rate, dtype, 10.0)
+        assert_close(m, expected_m, dtype, 10.0)
+        unit = 1.0 - betas[1]
+        assert_close(v.astype(np.float64) / unit, expected_v / unit, dtype)
+    assert not tape.stopped
+
+
+BAD_GRADIENTS = [np.nan, np.inf, -np.inf]
+
+
+@of_both_types
+@pytest.mark.parametrize("name", ["sgd", "sgd plain", "adam"])
+@pytest.mark.parametrize("team", [0, 3])
+@pytest.mark.parametrize("bad", [*BAD_GRADIENTS, "overflow"])
+def test_update_that_is_not_finite_is_left_out(
+    bad: float | str, name: str, team: int, dtype: str
+) -> None:
+    # "overflow": finite, but its square, or its product with the learning rate, is not.
+    name, _, plain = name.partition(" ")
+    example = CASES[name](Draw(name, dtype, 15, {"N": 1, "P": 200}, "velocity" if plain else ""))
+    if bad == "overflow":
+        example.floats = {s.LEARNING_RATE: 10.0}
+    before = {k: v for k, v in example.inputs.items() if v is not None}
+    well = {k: v.copy() for k, v in before.items()}
+    ill = {k: v.copy() for k, v in before.items()}
+    places = [0, 15, 64, 100, 199]
+    ill["g"][places] = np.finfo(dtype).max / 2 if bad == "overflow" else bad
+    flags = []
+    for operands in (well, ill):
+        state = example.state()
+        if team:
+            flag = run_as_team(name, {**operands, **example.scalars}, state, 0, team)
+        else:
+            tape = Eager(0, dtype, state)
+            tape.op(name, **operands, **example.scalars)
+            flag = tape.stopped
+        flags.append(flag)
+    assert flags == [False, True]
+    for operand in example.outputs:
+        assert np.isfinite(ill[operand]).all(), f"{operand} is no longer finite"
+        np.testing.assert_array_equal(ill[operand][places], before[operand][places])
+        others = np.setdiff1d(np.arange(200), places)
+        np.testing.assert_array_equal(ill[operand][others], well[operand][others])
