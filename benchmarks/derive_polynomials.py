@@ -232,7 +232,7 @@ def derived() -> tuple[list[str], list[str]]:
         for width, values in by_type.items():
             lines.append(f"_{name}{width} = float{width}({values[name]!s})")
     for name, comment, fits in TABLES:
-        lines += ["", f"# {comment}"]
+        lines.append(f"# {comment}")
         for dtype, (fit, degree) in fits.items():
             values, error = fit(dtype, degree)
             lines += table(f"_{name}{np.finfo(dtype).bits}", values)

@@ -258,24 +258,24 @@ def test_a_large_network_uses_its_team_unasked(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The positions at which compiled code has paused; it does so as often as it can."""
+def slices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Where compiled code has paused, as (op, piece of it); it does so as often as it can."""
     monkeypatch.setattr(cpu, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(cpu, "_FIRST_BUDGET", 1)
     monkeypatch.setattr(program, "PIECE_COST", 2000)
-    positions: list[int] = []
+    places: list[tuple[int, int]] = []
     epoch = cpu.Run.epoch
 
     def noting(self: cpu.Run, total: int, batch: int, on_pause: Any = None) -> None:
         def pause() -> None:
-            positions.append(int(self.state[cpu.s.POSITION]))
+            places.append((int(self.state[cpu.s.POSITION]), int(self.state[cpu.s.PIECE])))
             if on_pause is not None:
                 on_pause()
 
         epoch(self, total, batch, pause)
 
     monkeypatch.setattr(cpu.Run, "epoch", noting)
-    return positions
+    return places
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -290,13 +290,14 @@ def test_training_in_slices_gives_the_same_bits(
     fastnn.set_num_threads(threads)
     sliced = network(dtype)
     assert train(sliced, epochs=2) == history
-    assert len(set(slices)) > 10  # it paused at more than ten places of a step
-    assert len(slices) > 6 * 20  # and of each of the six steps
+    assert len({op for op, _ in slices}) > 10  # it paused at more than ten ops of a step
+    assert any(piece > 0 for _, piece in slices)  # and in the middle of some
+    assert len(slices) > 6 * 20  # in each of the six steps
     assert_same(whole, sliced)
 
 
 def test_an_interruption_anywhere_leaves_whole_steps(
-    slices: list[int], monkeypatch: pytest.MonkeyPatch
+    slices: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a fit is interrupted, its weights are those after some number of steps."""
     x, y, _ = data()
@@ -332,7 +333,7 @@ def test_an_interruption_anywhere_leaves_whole_steps(
         steps = int(model.state[cpu.s.STEP])
         assert model.parameters.tobytes() == after[steps]
         seen.add(steps)
-    assert seen == {0, 1, 2, 3} or seen == {0, 1, 2}
+    assert seen >= {0, 1, 2}
 
 
 # Runs, processes, seeds

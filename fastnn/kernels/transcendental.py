@@ -15,9 +15,8 @@ the last place (ulp; float32: of every input, float64: of a sample; `benchmarks.
 | float64 | 0.98 | 0.83 | 0.85 | 1.06 | 1.07 | 1.23 |
 
 The pattern throughout is: reduce the argument exactly, add a small polynomial correction to a
-leading part that is exact, and carry along what the additions of leading parts lost to rounding:
-for |a| >= |b|, s = a + b loses exactly (a - s) + b (Dekker 1971). So no `reassoc` may be set.
-The tables are printed by ``python -m benchmarks.derive_polynomials``.
+leading part that is exact, and carry along what the additions of leading parts lost to rounding.
+For that no `reassoc` may be set.
 """
 
 import numpy as np
@@ -65,7 +64,6 @@ _LN2_LOW32 = float32(1.4286068e-06)
 _LN2_LOW64 = float64(5.497923018708371e-14)
 _SQRT_HALF32 = float32(0.70710677)
 _SQRT_HALF64 = float64(0.7071067811865476)
-
 # (e^r - 1 - r)/r^2 = 1/2 + r (c1 + r (c2 + ...)), |r| <= ln(2)/2
 _EXP32 = tuple(map(float32, (
     0.16666666, 0.041666493, 0.008333544, 0.001393234, 0.00019763428,
@@ -75,7 +73,6 @@ _EXP64 = (
     0.00019841269885372163, 2.4801587279089324e-05, 2.7557245105937357e-06, 2.755732935318169e-07,
     2.5108708480744593e-08, 2.089400464641932e-09,
 )
-
 # (tanh(x)/x - 1)/z = c0 + z (c1 + z (c2 + ...)), z = x^2, tanh(x) <= 1/2
 _TANH32 = tuple(map(float32, (
     -0.33333316, 0.13332544, -0.053847548, 0.021050714, -0.0062428494,
@@ -85,13 +82,11 @@ _TANH64 = (
     -0.008863232590252209, 0.0035920919175434244, -0.0014555421217489972, 0.0005884415277640513,
     -0.00023337410910139294, 8.330588742785397e-05, -1.948825965191738e-05,
 )
-
 # (log(1 + f) - f)/f^2 = -1/2 + f (c1 + f (c2 + ...)), sqrt(1/2) <= 1 + f <= sqrt(2)
 _LOG32 = tuple(map(float32, (
     0.3333333, -0.25000826, 0.2000125, -0.16623192, 0.14201178, -0.13161442, 0.12766185,
     -0.076364994,
 )))
-
 # (log(1 + f) - 2s)/s^3 = c0 + z (c1 + z (c2 + ...)), s = f/(2 + f), z = s^2, same f
 _LOG64 = (
     0.6666666666666735, 0.39999999999409136, 0.2857142874378149, 0.22222198414615274,
@@ -118,6 +113,13 @@ def _clamp(x, low, high):
     return high if x > high else x
 
 
+@_formula
+def _add(large, small):
+    """Their sum, and exactly what rounding lost: |large| >= |small| or large = 0 (Dekker 1971)."""
+    total = large + small
+    return total, (large - total) + small
+
+
 # --------------------------------------------------------------------------------------
 # The exponential family: x = n ln 2 + r with |r| <= ln(2)/2, e^x = 2^n e^r (Cody and Waite 1980).
 
@@ -128,9 +130,8 @@ def _reduce32(x):
     shifted = x * _LOG2_E32 + _ROUND32
     n = shifted - _ROUND32
     high = x - n * _LN2_HIGH32
-    low = n * _LN2_LOW32
-    r = high - low
-    return bits_from_float32(shifted), r, (high - r) - low
+    r, lost = _add(high, -(n * _LN2_LOW32))
+    return bits_from_float32(shifted), r, lost
 
 
 @_formula
@@ -139,9 +140,8 @@ def _reduce64(x):
     shifted = x * _LOG2_E64 + _ROUND64
     n = shifted - _ROUND64
     high = x - n * _LN2_HIGH64
-    low = n * _LN2_LOW64
-    r = high - low
-    return bits_from_float64(shifted), r, (high - r) - low
+    r, lost = _add(high, -(n * _LN2_LOW64))
+    return bits_from_float64(shifted), r, lost
 
 
 @_formula
@@ -190,10 +190,7 @@ def expm132(x):
     n, r, r_lost = _reduce32(_clamp(x, _EXPM1_LOW32, _EXP_HIGH32))
     # (2^n - 1) + 2^n r + 2^n tail, all halved: 2^128 is not a float32, but 2^127 is.
     scale = float32_from_bits(int32((n - 128) << 23))
-    one_less = scale - float32(0.5)
-    scaled_r = scale * r
-    total = one_less + scaled_r
-    lost = (one_less - total) + scaled_r
+    total, lost = _add(scale - float32(0.5), scale * r)
     tail = _exp_tail32(r) + (r_lost + r_lost * r)
     y = float32(2.0) * (total + (lost + scale * tail))
     return x if abs(x) < float32(2.0**-25) else y  # keeps -0 and the subnormals' last bit
@@ -204,10 +201,7 @@ def expm164(x):
     """e^x - 1 of a float64, accurate near 0."""
     n, r, r_lost = _reduce64(_clamp(x, _EXPM1_LOW64, _EXP_HIGH64))
     scale = float64_from_bits((n - 1024) << 52)
-    one_less = scale - 0.5
-    scaled_r = scale * r
-    total = one_less + scaled_r
-    lost = (one_less - total) + scaled_r
+    total, lost = _add(scale - 0.5, scale * r)
     tail = _exp_tail64(r) + (r_lost + r_lost * r)
     y = 2.0 * (total + (lost + scale * tail))
     return x if abs(x) < 2.0**-54 else y
@@ -219,12 +213,9 @@ def _sigmoid_of_negative32(y):
     n, r, _ = _reduce32(-_EXP_LOW32 if y > -_EXP_LOW32 else y)
     half = float32_from_bits(int32((int32(508 - n) >> 1) << 23))
     other_half = float32_from_bits(int32((int32(509 - n) >> 1) << 23))
-    scale = half * other_half
-    one_r = float32(1.0) + r
-    total = one_r + scale
-    rest = ((one_r - total) + scale) + ((r - (one_r - float32(1.0))) + _exp_tail32(r))
-    denominator = total + rest
-    lost = (total - denominator) + rest
+    one_r, lost_r = _add(float32(1.0), r)
+    total, lost = _add(one_r, half * other_half)
+    denominator, lost = _add(total, lost + (lost_r + _exp_tail32(r)))
     inverse = float32(1.0) / denominator
     return (inverse - inverse * (inverse * lost)) * half * other_half
 
@@ -235,12 +226,9 @@ def _sigmoid_of_negative64(y):
     n, r, _ = _reduce64(-_EXP_LOW64 if y > -_EXP_LOW64 else y)
     half = float64_from_bits(((4092 - n) >> 1) << 52)
     other_half = float64_from_bits(((4093 - n) >> 1) << 52)
-    scale = half * other_half
-    one_r = 1.0 + r
-    total = one_r + scale
-    rest = ((one_r - total) + scale) + ((r - (one_r - 1.0)) + _exp_tail64(r))
-    denominator = total + rest
-    lost = (total - denominator) + rest
+    one_r, lost_r = _add(1.0, r)
+    total, lost = _add(one_r, half * other_half)
+    denominator, lost = _add(total, lost + (lost_r + _exp_tail64(r)))
     inverse = 1.0 / denominator
     return (inverse - inverse * (inverse * lost)) * half * other_half
 
@@ -310,9 +298,8 @@ def _log_sum32(k, f, f_lost):
     c1, c2, c3, c4, c5, c6, c7, c8 = _LOG32
     q = (((c8 * f + c7) * f + c6) * f + c5) * f + c4
     tail = f * f * ((((q * f + c3) * f + c2) * f + c1) * f - float32(0.5))
-    high = k * _LN2_HIGH32
-    total = high + f
-    return total + (((high - total) + f) + (tail + (f_lost + k * _LN2_LOW32)))
+    total, lost = _add(k * _LN2_HIGH32, f)
+    return total + (lost + (tail + (f_lost + k * _LN2_LOW32)))
 
 
 @_formula
@@ -327,9 +314,8 @@ def _log_sum64(k, f, f_lost):
     half_square = 0.5 * f * f
     q = (((((c6 * z + c5) * z + c4) * z + c3) * z + c2) * z + c1) * z + c0
     tail = s * (half_square + z * q) - half_square
-    high = k * _LN2_HIGH64
-    total = high + f
-    return total + (((high - total) + f) + (tail + (f_lost + k * _LN2_LOW64)))
+    total, lost = _add(k * _LN2_HIGH64, f)
+    return total + (lost + (tail + (f_lost + k * _LN2_LOW64)))
 
 
 @_formula
@@ -366,8 +352,8 @@ def log1p32(x):
     k, high = _split32(u)
     # 2^-k lost, through 2^(1-k), because 2^-128 has no such bits.
     low = lost * float32_from_bits(int32(int32(128 - k) << 23)) * float32(0.5)
-    f = high + low
-    y = _log_edges(_log_sum32(float32(k), f, (high - f) + low), u, _ZERO32, _INFINITY32)
+    f, f_lost = _add(high, low)
+    y = _log_edges(_log_sum32(float32(k), f, f_lost), u, _ZERO32, _INFINITY32)
     return x if x == _ZERO32 else y  # keeps -0
 
 
@@ -379,8 +365,8 @@ def log1p64(x):
     lost = (1.0 - (u - added)) + (x - added)
     k, high = _split64(u)
     low = lost * float64_from_bits((1024 - k) << 52) * 0.5
-    f = high + low
-    y = _log_edges(_log_sum64(float64(k), f, (high - f) + low), u, _ZERO64, _INFINITY64)
+    f, f_lost = _add(high, low)
+    y = _log_edges(_log_sum64(float64(k), f, f_lost), u, _ZERO64, _INFINITY64)
     return x if x == _ZERO64 else y
 
 

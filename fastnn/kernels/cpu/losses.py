@@ -133,10 +133,14 @@ def categorical_crossentropy_soft(type_name: str) -> Any:
         for i in range(loss.size):
             weight = weights[i] if address(weights) != 0 else real(1)
             total, factor = real(0), -weight * scale
-            for j in range(dz.shape[1]):
+            j = 0
+            while True:  # a row has a column: for none, LLVM would call the C library's memset
                 p, t = z[i, j], targets[i, j]
                 total -= t * log(clip if p < clip else p)
-                dz[i, j] = factor * (real(0) if p <= clip else t / p)
+                dz[i, j] = real(0) if p <= clip else factor * t / p
+                j += 1
+                if j >= z.shape[1]:
+                    break
             loss[i] = weight * total
 
     return categorical_crossentropy_soft

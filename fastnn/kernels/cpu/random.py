@@ -91,11 +91,11 @@ def dropout(type_name: str) -> Any:
         limit = uint64(rate * 4294967296.0)
         scale = real(1.0 / (1.0 - rate))
         step, seed = uint64(state[slot_of.STEP]), uint64(state[slot_of.SEED])
-        arguments = (limit, scale, uint64(stream), step & LOW, step >> SHIFT,
-                     seed & LOW, seed >> SHIFT)  # fmt: skip
+        step_low, step_high, k0, k1 = step & LOW, step >> SHIFT, seed & LOW, seed >> SHIFT
+        stream = uint64(stream)
         if address(y) == address(x):
-            rows(y, y, start, *arguments)
+            rows(y, y, start, limit, scale, stream, step_low, step_high, k0, k1)
         else:
-            rows(y, x, start, *arguments)
+            rows(y, x, start, limit, scale, stream, step_low, step_high, k0, k1)
 
     return dropout

@@ -30,8 +30,13 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile `function` as a part of kernels, always inlined into them by LLVM."""
-    return njit(fastmath=FASTMATH, forceinline=True, **_OPTIONS)(function)
+    """Compile `function` as a part of the kernels that call it, under their flags.
+
+    Numba puts its body into theirs before LLVM sees either. That matters where a loop is given one
+    array as both output and input: compiled on its own, it would be vectorised behind a test of
+    whether the two overlap, which that call then always fails (measured: six times slower).
+    """
+    return njit(inline="always", **_OPTIONS)(function)
 
 
 def reduction(function: Callable[..., Any]) -> Any:
