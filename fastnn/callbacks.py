@@ -126,7 +126,11 @@ class EarlyStopping(Callback):
         self.min_delta = checks.number("EarlyStopping", "min_delta", min_delta, "[0, inf)")
         self.patience = checks.integer("EarlyStopping", "patience", patience, 0)
         self.mode = mode
-        self.baseline = baseline
+        self.baseline = (
+            None
+            if baseline is None
+            else checks.number("EarlyStopping", "baseline", baseline, "(-inf, inf)")
+        )
         self.restore_best_weights = bool(restore_best_weights)
         self.start_from_epoch = checks.integer(
             "EarlyStopping", "start_from_epoch", start_from_epoch, 0

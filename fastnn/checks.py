@@ -7,6 +7,7 @@ raises a ValueError or TypeError that names the argument, what came and what was
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,12 +26,15 @@ SOURCE_TYPES = ("uint8", "float32", "float64")
 
 def integer(owner: str, argument: str, value: object, low: int) -> int:
     """`value` as an integer of at least `low`."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{owner}: {argument} must be an integer, got {value!r}")
-    number = value.__index__()
     if number < low:
         raise ValueError(f"{owner}: {argument} must be at least {low}, got {number}")
-    return int(number)
+    return number
 
 
 def number(owner: str, argument: str, value: object, interval: str) -> float:
@@ -44,6 +48,18 @@ def number(owner: str, argument: str, value: object, interval: str) -> float:
         if math.isfinite(given) and above and below:
             return given
     raise ValueError(f"{owner}: {argument} must be a number in {interval}, got {value!r}")
+
+
+def shape(value: object, owner: str) -> tuple[int, ...]:
+    """`value` as a tuple of positive integers; one integer is a vector's length."""
+    lengths = value if isinstance(value, (tuple, list)) else (value,)
+    try:
+        checked = tuple(integer(owner, "shape", length, 1) for length in lengths)
+    except (TypeError, ValueError):
+        checked = ()
+    if not checked:
+        raise ValueError(f"{owner} must be a tuple of positive integers, got {value!r}")
+    return checked
 
 
 def array(value: object, argument: str) -> Array:
@@ -79,6 +95,15 @@ def finite(values: Array, argument: str, dtype: str) -> None:
             raise ValueError(f"{argument} must be finite in {dtype}, got {bad} in row {row}")
 
 
+def like(value: object, argument: str, array_: Array) -> Array:
+    """`value` as finite numbers of the shape of `array_`, of which they can take the place."""
+    values = array(value, argument)
+    if values.shape != array_.shape:
+        raise ValueError(f"{argument} must have shape {array_.shape}, got {values.shape}")
+    finite(values, argument, array_.dtype.name)
+    return values
+
+
 def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtype: str) -> Array:
     """Rows for a network: C-contiguous, of one of `SOURCE_TYPES`; a copy only where it must be."""
     rows = array(x, argument)
@@ -99,13 +124,6 @@ class Targets(NamedTuple):
     """Checked targets: int32 labels (N,), or numbers (N, C) of the network's type."""
 
     array: Array
-    one_hot: bool
-    """Whether labels came as one-hot rows."""
-
-    @property
-    def operand(self) -> str:
-        """What an op calls them."""
-        return "labels" if self.array.ndim == 1 else "targets"
 
 
 def targets(
@@ -130,7 +148,7 @@ def targets(
             f"{argument} must lie in [0, 1] for binary_crossentropy, "
             f"got values from {values.min()} to {values.max()}"
         )
-    return Targets(np.ascontiguousarray(values, dtype), False)
+    return Targets(np.ascontiguousarray(values, dtype))
 
 
 def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
@@ -148,7 +166,7 @@ def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
         if values.min() < 0 or values.max() >= columns:
             bad = values.min() if values.min() < 0 else values.max()
             raise ValueError(f"{argument} must hold labels from 0 to {columns - 1}, got {int(bad)}")
-        return Targets(np.ascontiguousarray(values, np.int32), False)
+        return Targets(np.ascontiguousarray(values, np.int32))
     if values.ndim != 2 or values.shape[1] != columns:
         raise ValueError(
             f"{argument} must be labels (N,) or rows (N, {columns}), got shape {values.shape}"
@@ -159,29 +177,38 @@ def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
     if (np.take_along_axis(values, labels[:, None], 1) == 1).all() and (
         np.count_nonzero(values) == len(values)
     ):
-        return Targets(labels.astype(np.int32), True)
-    return Targets(np.ascontiguousarray(values, dtype), False)
+        return Targets(labels.astype(np.int32))
+    return Targets(np.ascontiguousarray(values, dtype))
 
 
 def weights(
-    sample_weight: object, rows: int, dtype: str, argument: str = "sample_weight"
+    sample_weight: object,
+    class_weight: object,
+    y: Targets,
+    columns: int,
+    dtype: str,
+    prefix: str = "",
 ) -> Array | None:
-    """One weight a row, or None."""
-    if sample_weight is None:
-        return None
-    values = array(sample_weight, argument)
-    if values.shape != (rows,):
-        raise ValueError(f"{argument} must have shape ({rows},), got {values.shape}")
-    finite(values, argument, dtype)
-    if values.min() < 0:
-        raise ValueError(f"{argument} must not be negative, got {values.min()}")
-    return np.ascontiguousarray(values, dtype)
+    """One weight for each row of `y`, out of the rows' own and of their classes'; None: all 1."""
+    argument = f"{prefix}sample_weight"
+    rows = len(y.array)
+    own: Array | None = None
+    if sample_weight is not None:
+        own = array(sample_weight, argument)
+        if own.shape != (rows,):
+            raise ValueError(f"{argument} must have shape ({rows},), got {own.shape}")
+        finite(own, argument, dtype)
+        if own.min() < 0:
+            raise ValueError(f"{argument} must not be negative, got {own.min()}")
+    if class_weight is not None:
+        of_class = _class_weights(class_weight, y, columns, dtype)
+        own = of_class if own is None else own.astype(np.float64) * of_class
+        finite(own, "sample_weight times class_weight", dtype)
+    return None if own is None else np.ascontiguousarray(own, dtype)
 
 
-def class_weights(class_weight: object, y: Targets, classes: int, dtype: str) -> Array | None:
-    """The weight of each row's class, or None; a class that is not named weighs 1."""
-    if class_weight is None:
-        return None
+def _class_weights(class_weight: object, y: Targets, classes: int, dtype: str) -> Array:
+    """The weight of each row's class, float64; a class that is not named weighs 1."""
     if not isinstance(class_weight, dict):
         raise TypeError(f"class_weight must be a dict of class to weight, got {class_weight!r}")
     if y.array.ndim == 1:
@@ -190,11 +217,12 @@ def class_weights(class_weight: object, y: Targets, classes: int, dtype: str) ->
         labels, classes = y.array[:, 0].astype(np.int32), 2
     else:
         raise ValueError("class_weight needs targets that are classes, not soft or several")
-    table = np.ones(classes, dtype)
+    table = np.ones(classes)
     for label, weight in class_weight.items():
         if isinstance(label, bool) or not hasattr(label, "__index__") or not 0 <= label < classes:
             raise ValueError(
                 f"class_weight must name classes from 0 to {classes - 1}, got {label!r}"
             )
         table[label] = number("class_weight", f"the weight of class {label}", weight, "[0, inf)")
+    finite(table, "class_weight", dtype)
     return table[labels]

@@ -87,6 +87,8 @@ def draw(
     drawn = np.asarray(function(shape, generator))
     if drawn.shape != shape:
         raise ValueError(f"an initializer returned shape {drawn.shape} where {shape} is needed")
+    if drawn.dtype.kind not in "buif" or not np.isfinite(drawn).all():
+        raise ValueError(f"an initializer must return finite numbers, got {drawn.dtype} {drawn}")
     return drawn
 
 

@@ -72,7 +72,7 @@ class Loss:
         if z.ndim != 2:
             raise ValueError(f"{self.name}: y_pred must be (N, C), got shape {z.shape}")
         y = checks.targets(y_true, "y_true", len(z), z.shape[1:], self.targets, dtype)
-        weights = checks.weights(sample_weight, len(z), dtype)
+        weights = checks.weights(sample_weight, None, y, z.shape[1], dtype)
         tape = Eager(len(z), dtype, cpu.new_state())
         losses, self._gradient = self.ops(tape, z, y.array, weights, logits=self.from_logits)
         tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=0)

@@ -125,7 +125,7 @@ class Sequential(Network):
         y: Any,
         batch_size: int = 32,
         epochs: int = 1,
-        verbose: int = 1,
+        verbose: int | str = 1,
         callbacks: Any = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
@@ -146,7 +146,7 @@ class Sequential(Network):
         epochs : int
             Passes over the data.
         verbose : {0, 1, 2}
-            0 is silent, 1 shows a bar, 2 a line an epoch.
+            0 is silent, 1 (or "auto") shows a bar, 2 a line an epoch.
         callbacks : list of Callback, optional
         validation_split : float in [0, 1)
             The last part of the data, kept apart for validation.
@@ -274,21 +274,15 @@ class Sequential(Network):
         if not self.layers:
             raise ValueError("Sequential: the model has no layers")
         rows = checks.features(x, f"{prefix}x", self.input_shape, self.dtype)
-        weights = checks.weights(sample_weight, len(rows), self.dtype, f"{prefix}sample_weight")
-        fresh = build and not self.built
-        if fresh:
-            self.build(rows.shape[1:])
-        try:
+        with self.undone_on_error():
+            if not self.built and build:
+                self.build(rows.shape[1:])
             targets = checks.targets(
                 y, f"{prefix}y", len(rows), self.output_shape, loss.targets, self.dtype
             )
-            of_class = checks.class_weights(class_weight, targets, self.output_shape[0], self.dtype)
-        except BaseException:
-            if fresh:
-                self._unbuild()
-            raise
-        if of_class is not None:
-            weights = of_class if weights is None else weights * of_class
+            weights = checks.weights(
+                sample_weight, class_weight, targets, self.output_shape[0], self.dtype, prefix
+            )
         return planner.Sources(rows, targets.array, weights)
 
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn import checks
 from fastnn.engine import arena, cpu
-from fastnn.layers.base import DTYPES, Layer, new_seed, snake_case
-from fastnn.layers.shape import Input, check_shape
+from fastnn.layers.base import DTYPES, Arrays, Layer, new_seed, snake_case
+from fastnn.layers.shape import Input
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,10 +42,12 @@ class Network:
         self.layers: list[Layer] = []
         self._parameters: Array | None = None
         self._gradients: Array | None = None
+        if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
+            raise TypeError(f"Sequential: layers must be a list of layers, got {layers!r}")
         for layer in layers:
             self.add(layer)
         if input_shape is not None:
-            self.build(check_shape(input_shape, "Sequential: input_shape"))
+            self.build(checks.shape(input_shape, "Sequential: input_shape"))
         elif self.layers and isinstance(self.layers[0], Input):
             self.build(self.layers[0].shape)
 
@@ -78,24 +81,37 @@ class Network:
 
     def build(self, input_shape: Shape | int) -> None:
         """Make all parameters, for rows of `input_shape`, in one flat vector."""
-        shape = check_shape(input_shape, "Sequential: input_shape")
+        shape = checks.shape(input_shape, "Sequential: input_shape")
         if self.built:
             if shape != self.input_shape:
                 raise ValueError(f"Sequential: built for rows of {self.input_shape}, got {shape}")
             return
         if not self.layers:
             raise ValueError("Sequential: the model has no layers")
-        before = [dict(vars(layer)) for layer in self.layers]
-        try:
+        with self.undone_on_error():
             self._prepare_layers(shape)
+
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Undo a `build` in the block if the block ends in an error."""
+        parts = [self, *self.layers, *(stage for layer in self.layers for stage in layer.stages())]
+        before = [
+            # Arrays by name are changed in place: of them, what they were is kept, too.
+            {k: type(v)(v) if isinstance(v, Arrays) else v for k, v in own}
+            for own in (vars(part).items() for part in parts)
+        ]
+        try:
+            yield
         except BaseException:
-            for layer, attributes in zip(self.layers, before, strict=True):
-                vars(layer).clear()
-                vars(layer).update(attributes)
+            for part, attributes in zip(parts, before, strict=True):
+                vars(part).clear()
+                vars(part).update(attributes)
             raise
 
     def _prepare_layers(self, shape: Shape) -> None:
         for index, layer in enumerate(self.layers):
+            if layer._owner is not None:
+                raise ValueError(f"Sequential: {layer!r} already belongs to a model")
             layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{index}"
             if not layer.built:
                 layer._stream = index
@@ -123,14 +139,6 @@ class Network:
     def _vector(self, count: int) -> Array:
         itemsize = np.dtype(self.dtype).itemsize
         return arena.allocate(count * itemsize).view(self.dtype)
-
-    def _unbuild(self) -> None:
-        """Undo a `build` that turned out to be for data that is refused."""
-        for layer in self.layers:
-            layer._owner = layer._state = layer._params = layer._grads = None
-            for stage in (layer, *layer.stages()):
-                stage.input_shape = stage.output_shape = None
-        self._parameters = self._gradients = None
 
     def _require_built(self, what: str) -> None:
         if not self.built:
@@ -171,17 +179,15 @@ class Network:
         """
         self._require_built("set_weights")
         own = [(layer, name) for layer in self.layers for name in layer.params]
+        if not isinstance(weights, (list, tuple)):
+            raise TypeError(f"set_weights: weights must be a list of arrays, got {weights!r}")
         given = list(weights)
         if len(given) != len(own):
             raise ValueError(f"set_weights: weights must be {len(own)} arrays, got {len(given)}")
         arrays = []
         for (layer, name), value in zip(own, given, strict=True):
-            label, shape = f"set_weights: {layer.label}.{name}", layer.params[name].shape
-            array = checks.array(value, label)
-            if array.shape != shape:
-                raise ValueError(f"{label} must have shape {shape}, got {array.shape}")
-            checks.finite(array, label, self.dtype)
-            arrays.append(array)
+            label = f"set_weights: {layer.label}.{name}"
+            arrays.append(checks.like(value, label, layer.params[name]))
         for (layer, name), array in zip(own, arrays, strict=True):
             layer.params[name][...] = array
 

@@ -135,7 +135,7 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected.
 
-    ``m += (1−β₁)(g−m); v = β₂v + (1−β₂)g²; w −= η m̂ / (√v̂ + ε)`` with m̂ = m/(1−β₁ᵗ) and
+    ``m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²; w −= η m̂ / (√v̂ + ε)`` with m̂ = m/(1−β₁ᵗ) and
     v̂ = v/(1−β₂ᵗ). ε is added outside the root after the bias correction: the paper's algorithm 1,
     and PyTorch's; Keras's ε is added before it. The default ε is Keras's; PyTorch's is 1e-8.
 

@@ -93,7 +93,7 @@ def test_an_infinite_gradient_never_reaches_the_weights(optimizer: str, eager: b
     assert kernel[1, 0] == 0
     np.testing.assert_allclose(kernel, before, atol=0.1)
     assert np.isfinite(model.parameters).all()
-    losses = model.fit(x, y, batch_size=BATCH, epochs=200, verbose=0).history["loss"]
+    losses = model.fit(x, y, batch_size=BATCH, epochs=30, verbose=0).history["loss"]
     assert kernel[1, 0] != 0
     assert losses[-1] < losses[0] < 1e3
 

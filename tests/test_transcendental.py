@@ -14,7 +14,7 @@ from fastnn.kernels.cpu import intrinsics
 
 # Largest errors in ulp of the exhaustive measurement (docstring of the module), rounded up so
 # that they hold for float64 and without fused multiply-add too.
-LARGEST_ERROR = {"exp": 1.0, "log": 0.9, "log1p": 1.0, "expm1": 1.15, "tanh": 1.3, "sigmoid": 1.25}
+LARGEST_ERROR = {"exp": 1.0, "log": 0.9, "log1p": 1.0, "expm1": 1.15, "tanh": 1.1, "sigmoid": 1.25}
 NAMES = tuple(LARGEST_ERROR)
 DTYPES = ("float32", "float64")
 
@@ -24,10 +24,10 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 @functools.cache
 def compiled_loop(name):
-    """Kernel that applies the function to an array, as the project's kernels do."""
+    """A loop over an array; without flags of its own, for the functions bring theirs."""
     function = getattr(transcendental, name)
 
-    @njit(error_model="numpy")
+    @njit
     def loop(out, x):
         for i in range(x.size):
             out[i] = function(x[i])
@@ -88,24 +88,26 @@ def errors_in_ulp(result, reference):
 def points(dtype):
     """Some 300,000 arguments: every exponent, every range that matters, what is difficult."""
     rng = np.random.default_rng(20261122)
+    n = 45_000
     unsigned = np.uint32 if dtype == "float32" else np.uint64
     info = np.finfo(dtype)
     overflow = np.log(float(info.max))
     halfway = (np.arange(info.maxexp) + 0.5) * np.log(2)  # where the reduction of exp changes
     sqrt2 = np.sqrt(2.0) ** np.arange(-9, 10, 2)  # and that of log
-    difficult = np.concatenate(
-        [halfway, halfway / 2, sqrt2, sqrt2 - 1, [0.5493, overflow, np.log(info.tiny), 0.0, 1.0]]
-    ).astype(dtype)
-    around = difficult.view(unsigned)[:, None] + np.arange(-8, 9).astype(unsigned)
+    ends = [0.5493, 0.5494, overflow, np.log(info.tiny), 1.0]
+    difficult = rng.choice(
+        np.concatenate([halfway, halfway / 2, sqrt2, sqrt2 - 1] + 20 * [ends]), n
+    )
+    sign = rng.choice([-1, 1], n)
     return np.concatenate(
         [
-            rng.integers(0, np.iinfo(unsigned).max, 100_000, dtype=unsigned).view(dtype),
-            (2.0 ** rng.uniform(-30, 5, 60_000) * rng.choice([-1, 1], 60_000)).astype(dtype),
-            rng.uniform(-1.2 * overflow, 1.05 * overflow, 60_000).astype(dtype),
-            1 + rng.uniform(-0.5, 1, 30_000).astype(dtype),
-            1 + (2.0 ** -rng.uniform(1, info.nmant, 20_000)).astype(dtype),
-            around.ravel().view(dtype),
-            -around.ravel().view(dtype),
+            rng.integers(0, np.iinfo(unsigned).max, n, dtype=unsigned).view(dtype),
+            (sign * 2.0 ** rng.uniform(-30, 5, n)).astype(dtype),
+            rng.uniform(-1.2 * overflow, 1.05 * overflow, n).astype(dtype),
+            rng.uniform(-2, 3, n).astype(dtype),
+            (1 + sign * 2.0 ** -rng.uniform(1, info.nmant, n)).astype(dtype),
+            (sign * difficult * (1 + 2.0 ** -rng.uniform(8, info.nmant, n))).astype(dtype),
+            (sign * difficult * (1 - 2.0 ** -rng.uniform(8, info.nmant, n))).astype(dtype),
         ]
     )
 
@@ -200,6 +202,16 @@ def test_result_does_not_depend_on_the_place_in_the_array(name, dtype):
     np.testing.assert_array_equal(np.concatenate(one_by_one).view(bits), whole)
 
 
+@pytest.mark.parametrize("name", ["exp", "log1p", "sigmoid"])
+def test_flags_of_the_caller_do_not_reach_inside(name):
+    """The compensated sums would vanish under `reassoc`, which reductions over rows have."""
+    x = points("float32")[::50]
+    out = np.empty_like(x)
+    loop = njit(fastmath=True)(compiled_loop(name).py_func)
+    loop(out, x)
+    np.testing.assert_array_equal(out.view(np.uint32), compiled(name, x).view(np.uint32))
+
+
 def special_values_of(name, dtype):
     return next(x for special, x, _ in special_values(dtype) if special == name)
 
@@ -227,8 +239,8 @@ def test_compiled_loop_is_vectorised_and_calls_nothing(name, dtype):
     assert len(re.findall(operations, llvm)) > 10
     flags = set(re.findall(r"\b(fast|reassoc|nnan|ninf|nsz|arcp|afn|contract)\b", llvm))
     assert flags == {"contract"}
-    if dtype == "float32":
-        assert not re.search(r"\bdouble\b|fpext", llvm)
+    if dtype == "float32":  # nothing wider: half the elements in a vector
+        assert not re.search(r"\bdouble\b|fpext|x i64>", llvm)
 
     assembly = body_of(loop.inspect_asm(signature), symbol, ".Lfunc_end")
     outside = [

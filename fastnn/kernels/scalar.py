@@ -80,10 +80,12 @@ def sgd_velocity(g, velocity, learning_rate, momentum):
 
 
 @formula
-def adam_moments(g, m, v, beta_1, beta_2):
-    """Running means of the gradient and of its square: β₁m + (1−β₁)g and β₂v + (1−β₂)g²."""
-    one = like(g, 1)
-    return m + (one - beta_1) * (g - m), beta_2 * v + (one - beta_2) * (g * g)
+def adam_moments(g, m, v, beta_1, weight_1, beta_2, weight_2):
+    """Running means of the gradient and of its square: β₁m + (1−β₁)g and β₂v + (1−β₂)g².
+
+    The weights 1 − β come from outside, for in float32 1 − 0.999 is off by 5e-5.
+    """
+    return beta_1 * m + weight_1 * g, beta_2 * v + weight_2 * (g * g)
 
 
 @formula

@@ -102,8 +102,8 @@ _SIGN_BIT32, _SIGN_BIT64 = int32(-(2**31)), int64(-(2**63))
 # Beyond these, exp is 0 or infinity, and expm1 is -1.
 _EXP_LOW32, _EXP_HIGH32, _EXPM1_LOW32 = float32(-104.0), float32(89.0), float32(-18.0)
 _EXP_LOW64, _EXP_HIGH64, _EXPM1_LOW64 = float64(-746.0), float64(710.0), float64(-38.0)
-# Up to here tanh's own polynomial; from here tanh is over 1/2, and 1 - 2/(1 + e^2x) as accurate.
-_TANH_SMALL32, _TANH_SMALL64 = float32(0.5493), float64(0.5493)
+# Below this, tanh has its own polynomial; above, it exceeds 1/2, and 1 - 2/(1 + e^2x) is accurate.
+_TANH_SMALL32, _TANH_SMALL64 = float32(0.5494), float64(0.5494)
 
 
 @_formula

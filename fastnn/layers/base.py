@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import initializers
+from fastnn import checks, initializers
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
@@ -33,6 +33,13 @@ class Arrays(dict[str, Array]):
     def move(self, name: str, array: Array) -> None:
         """Let `name` stand for other memory from now on."""
         super().__setitem__(name, array)
+
+
+class Parameters(Arrays):
+    """The same for parameters: only finite numbers are let in."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, checks.like(value, name, self[name]) if name in self else value)
 
 
 class Layer:
@@ -66,7 +73,7 @@ class Layer:
     dtype: str = "float32"
     input_shape: Shape | None = None
     output_shape: Shape | None = None
-    _params: Arrays | None = None
+    _params: Parameters | None = None
     _grads: Arrays | None = None
     _seed: int | None = None
     _stream: int = 0
@@ -81,10 +88,10 @@ class Layer:
         self.name = name
 
     @property
-    def params(self) -> Arrays:
+    def params(self) -> Parameters:
         """Parameters by name: live arrays."""
         if self._params is None:
-            self._params = Arrays()
+            self._params = Parameters()
         return self._params
 
     @property
@@ -211,7 +218,7 @@ class Layer:
         ndarray, (N, ...)
             A new array of the layer's dtype.
         """
-        rows = np.asarray(x)
+        rows = checks.array(x, f"{self.label}: x")
         if rows.ndim < 2:
             raise ValueError(f"{self.label}: x must be (N, ...), got shape {rows.shape}")
         self.prepare(rows.shape[1:], seed=self._seed)
@@ -223,11 +230,8 @@ class Layer:
         self._forwards += training
         tape = Eager(len(rows), self.dtype, state, training)
         y: Array = rows
-        if len(rows):
-            for stage in self.stages():
-                y = stage.forward_ops(tape, y)
-        else:
-            y = np.empty((0, *(self.output_shape or ())), self.dtype)
+        for stage in self.stages():
+            y = stage.forward_ops(tape, y)
         if training:
             self._tape = tape
         return y.copy() if y is x else y
@@ -251,7 +255,7 @@ class Layer:
         """
         if self._tape is None:
             raise RuntimeError(f"{self.label}: call forward(x, training=True) before backward")
-        gradient = np.ascontiguousarray(dy, self.dtype)
+        gradient = np.ascontiguousarray(checks.array(dy, f"{self.label}: dy"), self.dtype)
         expected = (self._tape.rows, *(self.output_shape or ()))
         if gradient.shape != expected:
             raise ValueError(f"{self.label}: dy must have shape {expected}, got {gradient.shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastnn import checks
 from fastnn.engine.tape import Tape
 from fastnn.layers.base import Layer, Shape
 
@@ -21,7 +22,7 @@ class Input(Layer):
 
     def __init__(self, shape: Shape | int, name: str | None = None) -> None:
         super().__init__(name)
-        self.shape = check_shape(shape, "Input: shape")
+        self.shape = checks.shape(shape, "Input: shape")
 
     def build(self, input_shape: Shape) -> None:
         """Refuse any other shape."""
@@ -62,20 +63,3 @@ class Flatten(Layer):
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
         """The same memory in the input's shape."""
         return tape.reshape(dy, self.input_shape or ()) if wants_dx else None
-
-
-def check_shape(shape: object, owner: str) -> Shape:
-    """`shape` as a tuple of positive integers; one integer is a vector's length.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
-    for length in lengths:
-        if isinstance(length, bool) or not hasattr(length, "__index__") or int(length) < 1:
-            raise ValueError(f"{owner} must be a tuple of positive integers, got {shape!r}")
-    if not lengths:
-        raise ValueError(f"{owner} must have at least one dimension, got {shape!r}")
-    return tuple(int(length) for length in lengths)

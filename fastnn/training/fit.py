@@ -30,7 +30,7 @@ class Fitting:
         y: Any,
         batch_size: int,
         epochs: int,
-        verbose: int,
+        verbose: int | str,
         callbacks: list[Callback],
         validation_split: float,
         validation_data: Any,
@@ -42,18 +42,13 @@ class Fitting:
         self.model, self.callbacks, self.shuffle = model, callbacks, bool(shuffle)
         self.batch = checks.integer("fit", "batch_size", batch_size, 1)
         self.epochs = checks.integer("fit", "epochs", epochs, 0)
-        if verbose not in (0, 1, 2):
+        if not isinstance(verbose, (int, str)) or verbose not in (0, 1, 2, "auto"):
             raise ValueError(f"fit: verbose must be 0, 1 or 2, got {verbose!r}")
-        self.verbose = int(verbose)
+        self.verbose = 1 if verbose == "auto" else int(verbose)
         split = checks.number("fit", "validation_split", validation_split, "[0, 1)")
-        fresh = not model.built
-        data = model._check_data(x, y, sample_weight, class_weight, build=True)
-        try:
+        with model.undone_on_error():
+            data = model._check_data(x, y, sample_weight, class_weight, build=True)
             self.data, self.validation = self._validation(data, validation_data, split)
-        except BaseException:
-            if fresh:
-                model._unbuild()
-            raise
 
     def _validation(
         self, data: Sources, validation_data: Any, split: float

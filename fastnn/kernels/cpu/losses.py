@@ -152,11 +152,12 @@ def sigmoid_binary_crossentropy(type_name: str) -> Any:
 
     @reduction
     def row_loss(z, targets, i):
-        total, zero = real(0), real(0)
+        # max(z,0) − zy as |z| times what is wrong with the sign of z: nothing cancels.
+        total = real(0)
         for j in range(z.shape[1]):
-            x = z[i, j]
-            positive = zero if x < zero else x
-            total += positive - x * targets[i, j] + log1p(exp(-abs(x)))
+            size, t = abs(z[i, j]), targets[i, j]
+            wrong = t if z[i, j] < real(0) else real(1) - t
+            total += size * wrong + log1p(exp(-size))
         return total
 
     @inlined
@@ -185,18 +186,19 @@ def binary_crossentropy(type_name: str) -> Any:
 
     @kernel
     def binary_crossentropy(loss, dz, z, targets, weights, N):
-        low, high, columns = real(CLIP), real(1) - real(CLIP), real(z.shape[1])
+        clip, columns = real(CLIP), real(z.shape[1])
         for i in range(loss.size):
             weight = weights[i] if address(weights) != 0 else real(1)
             factor = weight / (real(N) * columns)
             total = real(0)
             for j in range(dz.shape[1]):
-                t, p = targets[i, j], z[i, j]
-                clipped = p < low or p > high
-                p = low if p < low else (high if p > high else p)
-                q = real(1) - p
+                # In float32 1 − (1 − 1e-7) is not 1e-7: p and q = 1 − p are clipped each.
+                t, p, q = targets[i, j], z[i, j], real(1) - z[i, j]
+                low, high = p < clip, q < clip
+                p = clip if low else (real(1) - clip if high else p)
+                q = clip if high else (real(1) - clip if low else q)
                 total -= t * log(p) + (real(1) - t) * log(q)
-                dz[i, j] = real(0) if clipped else factor * (p - t) / (p * q)
+                dz[i, j] = real(0) if low or high else factor * (p - t) / (p * q)
             loss[i] = weight * total / columns
 
     return binary_crossentropy

@@ -67,12 +67,13 @@ def adam(type_name: str) -> Any:
     real = getattr(np, type_name)
 
     @reduction
-    def update(w, g, m, v, beta_1, beta_2, rate, correction, epsilon):
+    def update(w, g, m, v, beta_1, weight_1, beta_2, weight_2, rate, correction, epsilon):
         bad = real(0)
         for i in range(w.size):
-            new_m, new_v = adam_moments(g[i], m[i], v[i], beta_1, beta_2)
+            new_m, new_v = adam_moments(g[i], m[i], v[i], beta_1, weight_1, beta_2, weight_2)
             new = adam_update(w[i], new_m, new_v, rate, correction, epsilon)
-            finite = is_finite(new)
+            # The square of a gradient may overflow where w then would stand still for ever.
+            finite = is_finite(new) and is_finite(new_v)
             w[i] = new if finite else w[i]
             m[i] = new_m if finite else m[i]
             v[i] = new_v if finite else v[i]
@@ -85,7 +86,17 @@ def adam(type_name: str) -> Any:
         rate = floats[slot_of.LEARNING_RATE] / (1.0 - beta_1**t)
         correction = 1.0 / math.sqrt(1.0 - beta_2**t)
         bad = update(
-            w, g, m, v, real(beta_1), real(beta_2), real(rate), real(correction), real(epsilon)
+            w,
+            g,
+            m,
+            v,
+            real(beta_1),
+            real(1.0 - beta_1),
+            real(beta_2),
+            real(1.0 - beta_2),
+            real(rate),
+            real(correction),
+            real(epsilon),
         )
         if bad > real(0):
             raise_flag(state)

@@ -56,10 +56,10 @@ def dropout(type_name: str) -> Any:
         for b in range(BLOCK):
             w0, w1, w2, w3 = philox(block + uint64(b), step_low, step_high, stream, k0, k1)
             j = column + b
-            y[i, j] = x[i, j] * scale if w0 >= limit else real(0)
-            y[i, j + BLOCK] = x[i, j + BLOCK] * scale if w1 >= limit else real(0)
-            y[i, j + 2 * BLOCK] = x[i, j + 2 * BLOCK] * scale if w2 >= limit else real(0)
-            y[i, j + 3 * BLOCK] = x[i, j + 3 * BLOCK] * scale if w3 >= limit else real(0)
+            y[i, j] = x[i, j] * (scale if w0 >= limit else real(0))
+            y[i, j + BLOCK] = x[i, j + BLOCK] * (scale if w1 >= limit else real(0))
+            y[i, j + 2 * BLOCK] = x[i, j + 2 * BLOCK] * (scale if w2 >= limit else real(0))
+            y[i, j + 3 * BLOCK] = x[i, j + 3 * BLOCK] * (scale if w3 >= limit else real(0))
 
     @inlined
     def last_group(y, x, i, column, block, step_low, step_high, stream, k0, k1, limit, scale):
@@ -69,7 +69,7 @@ def dropout(type_name: str) -> Any:
             for lane in range(4):
                 j = column + lane * BLOCK + b
                 if j < columns:
-                    y[i, j] = x[i, j] * scale if words[lane] >= limit else real(0)
+                    y[i, j] = x[i, j] * (scale if words[lane] >= limit else real(0))
 
     @inlined
     def rows(y, x, first_row, limit, scale, stream, step_low, step_high, k0, k1):

@@ -1,0 +1,420 @@
+"""Models on disk: all comes back, to the bit; no file is half written; no bad file is believed."""
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import fastnn
+from fastnn import losses, metrics, optimizers
+
+Array = NDArray[Any]
+
+FEATURES, CLASSES, ROWS = 6, 3, 40
+
+OPTIMIZERS = {
+    "SGD": lambda: fastnn.SGD(0.05),
+    "momentum": lambda: fastnn.SGD(0.02, momentum=0.8),
+    "nesterov": lambda: fastnn.SGD(0.02, momentum=0.8, nesterov=True),
+    "Adam": lambda: fastnn.Adam(0.02, beta_1=0.8, beta_2=0.99, epsilon=1e-6),
+}
+
+LOSSES: dict[str, Callable[[], fastnn.Loss]] = {
+    "categorical": fastnn.CategoricalCrossentropy,
+    "categorical on logits": lambda: fastnn.CategoricalCrossentropy(from_logits=True),
+    "binary": fastnn.BinaryCrossentropy,
+    "binary on logits": lambda: fastnn.BinaryCrossentropy(from_logits=True),
+    "squares": fastnn.MeanSquaredError,
+}
+
+
+class Scale(fastnn.Layer):
+    """A layer of the user's own: each feature times a weight."""
+
+    def __init__(self, start: float, name: str | None = None) -> None:
+        super().__init__(name)
+        self.start = start
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        self.add_weight("factor", input_shape, lambda shape, _: np.full(shape, self.start))
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        self.x = x
+        return x * self.params["factor"]
+
+    def backward(self, dy: Array) -> Array:
+        self.grads["factor"] = (dy * self.x).sum(axis=0)
+        return dy * self.params["factor"]
+
+    def get_config(self) -> dict[str, Any]:
+        return {"start": self.start, "name": self.name}
+
+
+def data() -> tuple[Array, Array]:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(ROWS, FEATURES)), rng.integers(0, CLASSES, ROWS)
+
+
+def network(
+    optimizer: str = "Adam", dtype: str = "float32", first: fastnn.Layer | None = None
+) -> fastnn.Sequential:
+    model = fastnn.Sequential(
+        [
+            first or fastnn.Dense(8, activation="relu", kernel_initializer="he_normal"),
+            fastnn.Dropout(0.2),
+            fastnn.Dense(5, use_bias=False, name="of_the_user"),
+            fastnn.Tanh(),
+            fastnn.Dense(CLASSES, activation="softmax"),
+        ],
+        input_shape=(FEATURES,),
+        dtype=dtype,
+        seed=3,
+        name="a network",
+    )
+    model.compile(OPTIMIZERS[optimizer](), "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def train(model: fastnn.Sequential, epochs: int) -> dict[str, list[float]]:
+    return model.fit(*data(), batch_size=16, epochs=epochs, verbose=0).history
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.safetensors"
+
+
+@pytest.fixture
+def saved(path: Path) -> Path:
+    """The file of a model that was trained for an epoch."""
+    model = network()
+    train(model, 1)
+    model.save(path)
+    return path
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_goes_on_from_a_file_as_if_never_stopped(
+    dtype: str, optimizer: str, path: Path
+) -> None:
+    """Weights, moments, the step of dropout and Adam, the epoch of the shuffling."""
+    whole, half = network(optimizer, dtype), network(optimizer, dtype)
+    history = train(whole, 4)
+    train(half, 2)
+    half.save(path)
+    loaded = fastnn.load(path)
+    rest = train(loaded, 2)
+    assert rest == {name: values[2:] for name, values in history.items()}
+    assert loaded.parameters.tobytes() == whole.parameters.tobytes()
+    x, y = data()
+    assert loaded.predict(x).tobytes() == whole.predict(x).tobytes()
+    assert loaded.evaluate(x, y) == whole.evaluate(x, y)
+
+
+def test_all_that_makes_a_model_comes_back(path: Path) -> None:
+    model = network()
+    model.optimizer.learning_rate = 0.003
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert [repr(layer) for layer in loaded.layers] == [repr(layer) for layer in model.layers]
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+    assert repr(loaded.optimizer) == repr(model.optimizer)
+    assert loaded.optimizer.learning_rate == 0.003
+    assert repr(loaded.loss) == repr(model.loss)
+    assert [metric.name for metric in loaded.metrics] == ["accuracy"]
+    for name in ("name", "dtype", "seed", "input_shape", "output_shape", "epochs_done"):
+        assert getattr(loaded, name) == getattr(model, name)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_come_back(name: str, path: Path) -> None:
+    model = fastnn.Sequential([fastnn.Dense(3, "sigmoid")], (FEATURES,), seed=1)
+    model.compile("sgd", LOSSES[name]())
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert type(loaded.loss) is type(model.loss)
+    assert loaded.loss.get_config() == model.loss.get_config()
+    x, _ = data()
+    y = np.eye(3)[np.arange(ROWS) % 3]
+    assert loaded.evaluate(x, y) == model.evaluate(x, y)
+
+
+def test_everything_that_has_a_name_was_tried() -> None:
+    assert {type(make()) for make in OPTIMIZERS.values()} == set(optimizers.OPTIMIZERS.values())
+    assert {type(make()) for make in LOSSES.values()} == set(losses.LOSSES.values())
+    assert set(metrics.METRICS.values()) == {fastnn.Accuracy}
+
+
+def test_a_model_that_is_not_compiled(path: Path) -> None:
+    model = fastnn.Sequential([fastnn.Flatten(), fastnn.Dense(2)], (2, 3), seed=1)
+    model.save(str(path))  # a string does too
+    loaded = fastnn.load(str(path))
+    assert loaded.loss is loaded.optimizer is None
+    x = np.ones((4, 2, 3))
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    with pytest.raises(RuntimeError, match="compile"):
+        loaded.fit(x, np.ones((4, 2)), verbose=0)
+
+
+def test_a_model_without_weights(path: Path) -> None:
+    fastnn.Sequential([fastnn.Softmax()], (3,)).save(path)
+    np.testing.assert_allclose(fastnn.load(path).predict(np.zeros((1, 3))), 1 / 3)
+
+
+def test_layers_of_the_users_own(path: Path) -> None:
+    model, whole = network(first=Scale(0.5)), network(first=Scale(0.5))
+    train(model, 1)
+    model.save(path)
+    with pytest.raises(ValueError, match=r"class Scale is not known; pass custom_objects="):
+        fastnn.load(path)
+    loaded = fastnn.load(path, custom_objects={"Scale": Scale})
+    assert isinstance(loaded.layers[0], Scale)
+    train(loaded, 1)
+    train(whole, 2)
+    assert loaded.parameters.tobytes() == whole.parameters.tobytes()
+
+
+def test_an_initializer_that_is_a_function_is_not_needed_again(path: Path) -> None:
+    layer = fastnn.Dense(2, kernel_initializer=lambda shape, _: np.full(shape, 0.5))
+    fastnn.Sequential([layer], (3,)).save(path)
+    assert (fastnn.load(path).layers[0].kernel == 0.5).all()
+
+
+def test_a_model_that_is_not_built_cannot_be_saved(path: Path) -> None:
+    model = fastnn.Sequential([fastnn.Dense(2)])
+    with pytest.raises(RuntimeError, match="save: the model is not built"):
+        model.save(path)
+    assert not path.exists()
+
+
+# The file
+
+
+def test_the_file_is_plain_safetensors(saved: Path) -> None:
+    model = fastnn.load(saved)
+    tensors = load_file(saved)
+    weights = {
+        f"layers.{index}.{name}": array
+        for index, layer in enumerate(model.layers)
+        for name, array in layer.params.items()
+    }
+    assert set(tensors) == {*weights, "optimizer.m", "optimizer.v"}
+    for name, array in weights.items():
+        assert tensors[name].dtype == np.float32
+        np.testing.assert_array_equal(tensors[name], array)
+    for name in ("m", "v"):
+        assert tensors[f"optimizer.{name}"].shape == model.parameters.shape
+        assert (tensors[f"optimizer.{name}"] != 0).any()
+    with safe_open(saved, framework="numpy") as file:
+        described = json.loads(file.metadata()["fastnn"])
+    assert [layer["class"] for layer in described["layers"]] == [
+        "Dense",
+        "Dropout",
+        "Dense",
+        "Tanh",
+        "Dense",
+    ]
+
+
+def test_the_same_model_makes_the_same_file(saved: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    fastnn.load(saved).save(again)
+    assert again.read_bytes() == saved.read_bytes()
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_permissions_are_those_of_any_new_file(
+    mask: int, umask: Callable[[int], int], path: Path
+) -> None:
+    umask(mask)
+    network().save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+    assert umask(mask) == mask  # left as it was
+
+
+def refuse(*arguments: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync", "chmod"])
+def test_a_save_that_fails_leaves_the_old_file(
+    function: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = saved.read_bytes()
+    model = fastnn.load(saved)
+    train(model, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, refuse)
+        with pytest.raises(OSError, match="No space left"):
+            model.save(saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+    model.save(saved)
+    assert saved.read_bytes() != before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_write_that_stops_half_way_leaves_the_old_file(saved: Path) -> None:
+    """The system itself refuses here, at 1000 bytes."""
+    resource = pytest.importorskip("resource", reason="the system has no resource limits")
+    before = saved.read_bytes()
+    assert len(before) > 1000
+    model = fastnn.load(saved)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            model.save(saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        network().save(tmp_path / "nowhere" / "net.safetensors")
+
+
+# Files that are not to be believed
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"load: no such file: .*nothing\.safetensors"):
+        fastnn.load(tmp_path / "nothing.safetensors")
+
+
+def test_a_truncated_file_is_refused(saved: Path) -> None:
+    content = saved.read_bytes()
+    for length in [0, 1, 7, 8, 9, 100, *range(200, len(content), 97), len(content) - 1]:
+        saved.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"load: .*net\.safetensors cannot be loaded"):
+            fastnn.load(saved)
+    saved.write_bytes(content + b"more")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        fastnn.load(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 a zip", b"\x80\x04\x95 a pickle", b"\xff" * 64, bytes(64)]
+)
+def test_garbage_is_refused(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        fastnn.load(path)
+
+
+def test_safetensors_of_another_tool_are_refused(path: Path) -> None:
+    save_file({"weight": np.ones((2, 2), np.float32)}, path)
+    with pytest.raises(ValueError, match="it holds no model of fastnn's"):
+        fastnn.load(path)
+    save_file({"weight": np.ones((2, 2), np.float32)}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="it holds no model of fastnn's"):
+        fastnn.load(path)
+
+
+def edited(saved: Path, change: Callable[[dict[str, Any], dict[str, Array]], Any]) -> None:
+    """Write the file again with its description and tensors changed."""
+    tensors = load_file(saved)
+    with safe_open(saved, framework="numpy") as file:
+        described = json.loads(file.metadata()["fastnn"])
+    change(described, tensors)
+    save_file(tensors, saved, metadata={"fastnn": json.dumps(described)})
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Array]], Any], str]] = {
+    "a tensor is missing": (lambda d, t: t.pop("layers.2.kernel"), r"layers\.2\.kernel"),
+    "a moment is missing": (lambda d, t: t.pop("optimizer.v"), r"optimizer\.v"),
+    "a tensor has another shape": (
+        lambda d, t: t.update({"layers.0.bias": np.zeros(9, np.float32)}),
+        r"layers\.0\.bias.*\(9,\)",
+    ),
+    "a tensor has another type": (
+        lambda d, t: t.update({"layers.0.bias": np.zeros(8, np.float64)}),
+        r"layers\.0\.bias.*float64",
+    ),
+    "a moment has another shape": (
+        lambda d, t: t.update({"optimizer.m": np.zeros(1, np.float32)}),
+        r"optimizer\.m",
+    ),
+    "a weight is NaN": (
+        lambda d, t: t["layers.0.bias"].fill(np.nan),
+        r"bias.*finite",
+    ),
+    "a tensor is too many": (
+        lambda d, t: t.update({"layers.9.kernel": np.zeros((2, 2), np.float32)}),
+        r"layers\.9\.kernel",
+    ),
+    "a later format": (lambda d, t: d.update(format=2), "its format is 2, this version reads 1"),
+    "no format": (lambda d, t: d.pop("format"), "format"),
+    "an unknown layer": (lambda d, t: d["layers"][0].update({"class": "Sparse"}), "class Sparse"),
+    "an unknown optimizer": (
+        lambda d, t: d["compiled"]["optimizer"].update({"class": "Lion"}),
+        "class Lion",
+    ),
+    "an unknown loss": (
+        lambda d, t: d["compiled"]["loss"].update({"class": "Hinge"}),
+        "class Hinge",
+    ),
+    "an argument too many": (lambda d, t: d["layers"][0]["config"].update(width=5), "width"),
+    "an argument that is wrong": (
+        lambda d, t: d["layers"][0]["config"].update(units=-8),
+        "units must be at least 1, got -8",
+    ),
+    "a step that is no number": (lambda d, t: d.update(step="many"), "step|many"),
+    "epochs that are no number": (lambda d, t: d.update(epochs_done="many"), "epochs_done|many"),
+    "layers that are no list": (lambda d, t: d.update(layers=5), "cannot be loaded"),
+    "layers that are a list of nothing": (lambda d, t: d.update(layers=[1]), "cannot be loaded"),
+    "a base class": (
+        lambda d, t: d["layers"][1].update({"class": "Layer", "config": {}}),
+        "Layer",
+    ),
+    "a layer larger than any memory": (
+        lambda d, t: d["layers"][0]["config"].update(units=10**14),
+        "shape",
+    ),
+    "an empty description": (lambda d, t: d.clear(), "format"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_file_that_does_not_fit_is_refused(case: str, saved: Path) -> None:
+    change, message = CHANGES[case]
+    edited(saved, change)
+    with pytest.raises(ValueError, match=r"(?s)net\.safetensors cannot be loaded: ") as caught:
+        fastnn.load(saved)
+    assert caught.match(message)
+
+
+def test_a_damaged_header_is_a_value_error_or_harmless(saved: Path) -> None:
+    """One byte of the description is another: never any error but ValueError."""
+    content = saved.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(6)
+    for _ in range(400):
+        damaged = bytearray(content)
+        damaged[rng.integers(header)] = rng.integers(32, 127)
+        saved.write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            assert np.isfinite(fastnn.load(saved).parameters).all()
