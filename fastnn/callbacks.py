@@ -89,7 +89,7 @@ class EarlyStopping(Callback):
     mode : {"auto", "min", "max"}
         Whether less or more is better; "auto" takes more for an accuracy.
     baseline : float, optional
-        What the first epoch is compared with.
+        Improvements that do not beat this one do not count against `patience`.
     restore_best_weights : bool
         Whether the model ends with the weights of its best epoch, however training ends.
     start_from_epoch : int, at least 0
@@ -139,7 +139,7 @@ class EarlyStopping(Callback):
 
     def _reset(self) -> None:
         self.stopped_epoch: int | None = None
-        self.best = self.baseline
+        self.best: float | None = None
         self.best_epoch: int | None = None
         self._waited = 0
         self._weights: npt.NDArray[np.floating[Any]] | None = None
@@ -148,11 +148,11 @@ class EarlyStopping(Callback):
         """Forget an earlier training."""
         self._reset()
 
-    def _improves(self, value: float) -> bool:
-        if self.best is None:
+    def _improves(self, value: float, other: float | None) -> bool:
+        if other is None:
             return not math.isnan(value)
         more = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
-        change = value - self.best if more else self.best - value
+        change = value - other if more else other - value
         return change > self.min_delta
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
@@ -163,15 +163,18 @@ class EarlyStopping(Callback):
             )
         if epoch < self.start_from_epoch:
             return
-        if self._improves(logs[self.monitor]):
-            self.best, self.best_epoch, self._waited = logs[self.monitor], epoch, 0
-            if self.restore_best_weights:
-                self._weights = self.model.parameters.copy()
-            return
+        value = logs[self.monitor]
         self._waited += 1
-        if self._waited >= max(1, self.patience):
+        if self._improves(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            # As in Keras: waiting begins again only with what beats the baseline, too.
+            if self.baseline is None or self._improves(value, self.baseline):
+                self._waited = 0
+        elif self._waited >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
+        if self.restore_best_weights and (self.best_epoch == epoch or self._weights is None):
+            self._weights = self.model.parameters.copy()
 
     def on_train_end(self) -> None:
         """Put the best epoch's weights back."""

@@ -62,8 +62,8 @@ def shape(value: object, owner: str) -> tuple[int, ...]:
     return checked
 
 
-def array(value: object, argument: str) -> Array:
-    """`value` as a NumPy array of real numbers with at least one row."""
+def array(value: object, argument: str, any_shape: bool = False) -> Array:
+    """`value` as a NumPy array of real numbers, with rows and not empty unless of `any_shape`."""
     try:
         result = np.asarray(value)
     except ValueError as error:
@@ -71,6 +71,8 @@ def array(value: object, argument: str) -> Array:
     if result.dtype.kind not in "buif":
         hint = "; are its rows of different lengths?" if result.dtype.kind == "O" else ""
         raise TypeError(f"{argument} must be an array of numbers, got dtype {result.dtype}{hint}")
+    if any_shape:
+        return result
     if result.ndim == 0:
         raise ValueError(f"{argument} must be an array with one row a sample, got a scalar")
     if result.size == 0:
@@ -97,7 +99,7 @@ def finite(values: Array, argument: str, dtype: str) -> None:
 
 def like(value: object, argument: str, array_: Array) -> Array:
     """`value` as finite numbers of the shape of `array_`, of which they can take the place."""
-    values = array(value, argument)
+    values = array(value, argument, any_shape=True)
     if values.shape != array_.shape:
         raise ValueError(f"{argument} must have shape {array_.shape}, got {values.shape}")
     finite(values, argument, array_.dtype.name)

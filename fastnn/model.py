@@ -422,7 +422,7 @@ def load(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = N
     config, arrays = serialization.read(path)
     try:
         return _restore(config, arrays, dict(custom_objects or {}))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"load: {os.fspath(path)} cannot be loaded: {error}") from error
 
 
@@ -431,7 +431,8 @@ def _restore(
 ) -> Sequential:
     if config["format"] != FORMAT:
         raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
-    known = {name: getattr(layers_module, name) for name in layers_module.__all__}
+    names = set(layers_module.__all__) - {"Layer"}
+    known = {name: getattr(layers_module, name) for name in names}
     model = Sequential(
         [serialization.make(entry, known, custom) for entry in config["layers"]],
         input_shape=tuple(config["input_shape"]),
@@ -452,10 +453,11 @@ def _restore(
     if set(own) != set(arrays):
         raise ValueError(f"its arrays are {sorted(arrays)}, not {sorted(own)}")
     for name, array in own.items():
-        if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
-            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-        array[...] = arrays[name]
-    model.state[s.STEP], model.epochs_done = config["step"], config["epochs_done"]
+        if arrays[name].dtype != array.dtype:
+            raise ValueError(f"{name} must be {array.dtype}, got {arrays[name].dtype}")
+        array[...] = checks.like(arrays[name], name, array)
+    model.state[s.STEP] = checks.integer("load", "step", config["step"], 0)
+    model.epochs_done = checks.integer("load", "epochs_done", config["epochs_done"], 0)
     return model
 
 

@@ -127,10 +127,14 @@ class Network:
         begin = 0
         for layer in self.layers:
             layer._owner, layer._state, layer._seed = self, self.state, self.seed
-            for name, value in layer.params.items():
+            for name, value in list(layer.params.items()):
                 end = begin + value.size
                 view = parameters[begin:end].reshape(value.shape)
                 view[...] = value
+                # A layer may keep what `add_weight` gave it, under a name of its own.
+                for attribute, kept in list(vars(layer).items()):
+                    if kept is value:
+                        setattr(layer, attribute, view)
                 layer.params.move(name, view)
                 layer.grads.move(name, gradients[begin:end].reshape(value.shape))
                 begin = end

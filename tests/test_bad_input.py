@@ -179,7 +179,7 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     },
     **{
         f"verbose {value!r}": ({"verbose": value}, r"verbose must be 0, 1 or 2")
-        for value in (3, -1, "auto", None, [1, 2])
+        for value in (3, -1, "quiet", None, [1, 2])
     },
     "verbose array": ({"verbose": np.array([1, 2])}, r"verbose must be 0, 1 or 2"),
     **{

@@ -221,9 +221,9 @@ def test_parameters_can_only_be_written_in_their_shape() -> None:
     layer.kernel = np.ones((4, 3))
     assert layer.kernel is memory
     assert (memory == 1).all()
-    with pytest.raises(ValueError, match=r"kernel has shape \(4, 3\), got \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"kernel must have shape \(4, 3\), got \(3, 4\)"):
         layer.kernel = np.ones((3, 4))
-    with pytest.raises(ValueError, match=r"bias has shape \(3,\), got \(\)"):
+    with pytest.raises(ValueError, match=r"bias must have shape \(3,\), got \(\)"):
         layer.bias = 1.0
     with pytest.raises(AttributeError, match="not built"):
         _ = fastnn.Dense(3).kernel

@@ -287,8 +287,10 @@ def test_loss_against_torch(
         rows = rows * torch.tensor(weights)
     (rows.sum() / ROWS).backward()
     loss_rows, gradient = getattr(reference, name)(z, targets, weights)
-    assert_close(loss_rows, rows.detach().numpy())
-    assert_close(gradient, tz.grad.numpy())
+    # Where PyTorch clips p to 1 - 1e-7, its 1 - p is 1.0000000006e-7; the oracle's is 1e-7.
+    scale = 100.0 if name == "binary_crossentropy" else 1.0
+    assert_close(loss_rows, rows.detach().numpy(), scale=scale)
+    assert_close(gradient, tz.grad.numpy(), scale=scale)
 
 
 def test_weights_multiply_rows(rng: np.random.Generator) -> None:

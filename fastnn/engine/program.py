@@ -150,6 +150,9 @@ class Program(Saved):
             if output.name is not None or source.name is not None or output.root is source.root:
                 continue
             new, old = id(output.root), id(source.root)
+            readers = [v for v in call.arrays.values() if isinstance(v, Buffer)]
+            if sum(id(reader.root) == old for reader in readers) > 1:
+                continue  # read in another place, too, by the same op
             dies = lives[old].last == position and lives[new].first == position
             if dies and lives[new].size == lives[old].size:
                 owner = owner_of.get(old, old)

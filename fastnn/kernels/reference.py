@@ -213,9 +213,9 @@ def binary_crossentropy(
     p, y = _float64(p, targets)
     w = _weights(weights, len(p))
     low, high = PROBABILITY_EPSILON, 1.0 - PROBABILITY_EPSILON
-    q = np.clip(p, low, high)
-    loss = -w * (y * np.log(q) + (1.0 - y) * np.log1p(-q)).mean(axis=1)
-    dp = w[:, None] * (q - y) / (q * (1.0 - q)) / p.size
+    q, rest = np.clip(p, low, high), np.clip(1.0 - p, low, high)
+    loss = -w * (y * np.log(q) + (1.0 - y) * np.log(rest)).mean(axis=1)
+    dp = w[:, None] * (q - y) / (q * rest) / p.size
     return loss, np.where((p < low) | (p > high), 0.0, dp)
 
 

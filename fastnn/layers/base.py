@@ -148,9 +148,11 @@ class Layer:
         if dtype not in DTYPES:
             raise ValueError(f"{self.label}: dtype must be one of {DTYPES}, got {dtype!r}")
         self.dtype = dtype
-        self._seed = new_seed() if seed is None else seed
+        if seed is not None or self._seed is None:
+            self._seed = new_seed() if seed is None else seed
         try:
-            self.build(shape)
+            if not self.params:  # else it was built by hand
+                self.build(shape)
             self.output_shape = tuple(self.compute_output_shape(shape))
         except BaseException:
             self._params = self._grads = None
@@ -218,7 +220,8 @@ class Layer:
         ndarray, (N, ...)
             A new array of the layer's dtype.
         """
-        rows = checks.array(x, f"{self.label}: x")
+        self._require("forward")
+        rows = checks.array(x, f"{self.label}: x", any_shape=True)
         if rows.ndim < 2:
             raise ValueError(f"{self.label}: x must be (N, ...), got shape {rows.shape}")
         self.prepare(rows.shape[1:], seed=self._seed)
@@ -234,7 +237,7 @@ class Layer:
             y = stage.forward_ops(tape, y)
         if training:
             self._tape = tape
-        return y.copy() if y is x else y
+        return y.copy() if np.may_share_memory(y, rows) else y
 
     def backward(self, dy: Any) -> Array:
         """The gradient of the last training `forward`'s input; fills `grads`.
@@ -253,15 +256,23 @@ class Layer:
         RuntimeError
             If there was no ``forward(x, training=True)``.
         """
+        self._require("backward")
         if self._tape is None:
             raise RuntimeError(f"{self.label}: call forward(x, training=True) before backward")
-        gradient = np.ascontiguousarray(checks.array(dy, f"{self.label}: dy"), self.dtype)
+        gradient = np.ascontiguousarray(
+            checks.array(dy, f"{self.label}: dy", any_shape=True), self.dtype
+        )
         expected = (self._tape.rows, *(self.output_shape or ()))
         if gradient.shape != expected:
             raise ValueError(f"{self.label}: dy must have shape {expected}, got {gradient.shape}")
         for stage in reversed(self.stages()):
             gradient = stage.backward_ops(self._tape, gradient, True)
         return gradient
+
+    def _require(self, way: str) -> None:
+        """Refuse a layer of the user's that has not defined `forward` or `backward`."""
+        if self.in_python and getattr(type(self), way) is getattr(Layer, way):
+            raise NotImplementedError(f"{type(self).__name__} does not define {way}")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""

@@ -48,12 +48,14 @@ class Fitting:
         split = checks.number("fit", "validation_split", validation_split, "[0, 1)")
         with model.undone_on_error():
             data = model._check_data(x, y, sample_weight, class_weight, build=True)
-            self.data, self.validation = self._validation(data, validation_data, split)
+            self.data, self.validation = self._validation(
+                data, sample_weight, validation_data, split
+            )
 
     def _validation(
-        self, data: Sources, validation_data: Any, split: float
+        self, data: Sources, sample_weight: Any, validation_data: Any, split: float
     ) -> tuple[Sources, Sources | None]:
-        """Training and validation data."""
+        """Training and validation data; class weights count in training alone."""
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(
@@ -76,7 +78,9 @@ class Fitting:
             Sources(*(None if a is None else a[part] for a in data))
             for part in (slice(kept), slice(kept, None))
         )
-        return first, last
+        targets = checks.Targets(data.targets)
+        own = checks.weights(sample_weight, None, targets, 0, self.model.dtype)
+        return first, last._replace(weights=None if own is None else own[kept:])
 
     def run(self) -> History:
         """All epochs."""
