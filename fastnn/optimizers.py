@@ -59,14 +59,14 @@ class Optimizer:
         DivergenceError
             If a new parameter would not be finite; it keeps its old value.
         """
-        self._steps += 1
-        state = cpu.new_state()
-        state[s.STEP] = self._steps - 1
-        cpu.floats(state)[s.LEARNING_RATE] = self.learning_rate
+        step, finite = self._steps, True
         for layer in [layers] if isinstance(layers, Layer) else layers:
             _, kept = self._by_hand.setdefault(id(layer), (layer, {}))
             for name, w in layer.params.items():
                 slots = kept.setdefault(name, {slot: np.zeros_like(w) for slot in self.slots})
+                state = cpu.new_state()
+                state[s.STEP] = step
+                cpu.floats(state)[s.LEARNING_RATE] = self.learning_rate
                 tape = Eager(0, layer.dtype, state)
                 self.update_ops(
                     tape,
@@ -74,10 +74,10 @@ class Optimizer:
                     layer.grads[name].reshape(-1),
                     {slot: array.reshape(-1) for slot, array in slots.items()},
                 )
-        if state[s.STATUS] == s.DIVERGED:
-            raise cpu.DivergenceError(
-                self._steps - 1, f"{type(self).__name__}: a gradient is infinite or NaN"
-            )
+                finite &= not tape.stopped
+        self._steps = step + 1
+        if not finite:
+            raise cpu.diverged(step, "a gradient")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such an optimizer again."""
@@ -114,7 +114,7 @@ class SGD(Optimizer):
 
     def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
         """The update of w (P,) by g (P,)."""
-        tape.op(
+        tape.update(
             "sgd",
             w=w,
             g=g,
@@ -163,7 +163,7 @@ class Adam(Optimizer):
 
     def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
         """The update of w (P,) by g (P,)."""
-        tape.op(
+        tape.update(
             "adam",
             w=w,
             g=g,

@@ -251,20 +251,18 @@ class Network:
         tape.op("dropout", y=hidden_back, x=dropped_back, rate=0.2, stream=3)
         tape.op("relu_backward", dx=linear_back, dy=hidden_back, y=hidden)
         tape.op("dense_backward_kernel", dw=self.dw1, db=self.db1, x=x, dy=linear_back)
-        tape.begin_update()
         flat = self.flat
         if self.optimizer == "adam":
-            tape.op("adam", w=flat["w"], g=flat["g"], m=flat["m"], v=flat["v"], beta_1=0.9,
+            tape.update("adam", w=flat["w"], g=flat["g"], m=flat["m"], v=flat["v"], beta_1=0.9,
                     beta_2=0.999, epsilon=1e-7)  # fmt: skip
         else:
-            tape.op("sgd", w=flat["w"], g=flat["g"], velocity=flat["velocity"], momentum=0.9)
+            tape.update("sgd", w=flat["w"], g=flat["g"], velocity=flat["velocity"], momentum=0.9)
 
     def train_eagerly(self, rows: int, batch: int) -> Network:
-        for first in range(0, rows, batch):
-            self.state[s.FIRST] = first
+        self.state[[s.FIRST, s.TOTAL, s.BATCH]] = 0, rows, batch
+        while (first := int(self.state[s.FIRST])) < rows:
             tape = Eager(min(batch, rows - first), self.dtype, self.state, training=True)
             self.step(tape, self.arrays)
-            self.state[s.STEP] += 1
         return self
 
     def link(self, batch: int, team: cpu.Team | None = None) -> cpu.Run:
@@ -278,7 +276,7 @@ class Network:
         self.memory = arena.allocate(made.arena_bytes)
         self.memory[:] = 0xFF
         self.code = made.link(self.memory, {**self.arrays})
-        return cpu.Run(self.code, self.state, team, made.update_begins)
+        return cpu.Run(self.code, self.state, team)
 
     def train(
         self,
@@ -377,7 +375,7 @@ def test_operand_bound_to_none_is_left_out() -> None:
     without.step(made, handles)
     memory = arena.allocate(made.arena_bytes)
     code = made.link(memory, {**without.arrays, "order": None})
-    cpu.Run(code, without.state, None, made.update_begins).epoch(ROWS, 16)
+    cpu.Run(code, without.state).epoch(ROWS, 16)
     without.assert_same_as(in_order.train(ROWS, 16))
 
 
@@ -414,7 +412,6 @@ def test_interruption_leaves_whole_steps(optimizer: str, threads: int) -> None:
             network.train(ROWS, 41, threads, interrupted_at(pause))
         steps.append(int(network.state[s.STEP]))
         network.assert_same_as(after[steps[-1]])
-        assert network.state[s.POSITION] == network.state[s.PIECE] == 0
     assert steps == sorted(steps)
     assert set(steps) == {0, 1}
 

@@ -98,9 +98,10 @@ class Scratch:
         self._shared = self._memory[:shared_bytes].view(np.int64)
         self._shared[s.SHARED_YIELD] = _yield_address()
 
-    def clear_flag(self) -> None:
-        """Forget that an op met a value that is not finite."""
+    def lend(self, state: npt.NDArray[np.int64]) -> None:
+        """Let `state` point here, with no value met yet that is not finite."""
         self._shared[s.SHARED_FLAG] = 0
+        state[s.SHARED], state[s.WORKSPACE] = self.shared_address, self.workspace_address
 
     @property
     def flag(self) -> int:
@@ -136,56 +137,101 @@ def call_op(function: int, operands: npt.NDArray[np.int64], state: npt.NDArray[n
     _call(_OP(function), operands.ctypes.data, state.ctypes.data, 0, 1)
 
 
+def call_program(
+    code: npt.NDArray[np.int64], state: npt.NDArray[np.int64], rank: int = 0, team: int = 1
+) -> None:
+    """Run a linked program, as one thread of a team, until the executor returns."""
+    function = _RUN(compiler.address(("run_steps",)))
+    _call(function, code.ctypes.data, len(code), state.ctypes.data, rank, team)
+
+
+class _Task:
+    """A piece of work for a team: a function of a thread's rank."""
+
+    def __init__(self, job: Callable[[int], None]) -> None:
+        self.job = job
+        self.begun = self.finished = False
+        self.errors: list[BaseException] = []
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+    def do(self, rank: int) -> None:
+        """This rank's part."""
+        try:
+            self.job(rank)
+        except BaseException as error:
+            self.errors.append(error)
+
+
 class Team:
     """Threads that run one program together.
 
-    The caller's thread runs no part: Ctrl-C reaches the main thread only, wherever it is, and a
-    thread that the others wait for must not be stopped half-way to them.
+    The caller's thread runs no part. An exception out of a signal's handler, such as Ctrl-C's,
+    reaches the main thread wherever it is, and a thread that the others wait for must not be
+    stopped half-way to them.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self._jobs: list[queue.SimpleQueue[Callable[[int], None] | None]] = []
-        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._jobs: list[queue.SimpleQueue[_Task | None]] = []
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
         try:
             for rank in range(size):
-                jobs: queue.SimpleQueue[Callable[[int], None] | None] = queue.SimpleQueue()
+                jobs: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
                 threading.Thread(
-                    target=self._work, args=(rank, jobs), name=f"fastnn-{rank}", daemon=True
+                    target=self._lead if rank == 0 else self._follow,
+                    args=(rank, jobs),
+                    name=f"fastnn-{rank}",
+                    daemon=True,
                 ).start()
                 self._jobs.append(jobs)
         except RuntimeError:  # no more threads to be had: fewer do the same work
-            for surplus in self._jobs[1:]:
-                surplus.put(None)
             if not self._jobs:
                 raise
+            for surplus in self._jobs[1:]:
+                surplus.put(None)
             del self._jobs[1:]
-            self.size = 1
+        self.size = len(self._jobs)
 
-    def _work(self, rank: int, jobs: queue.SimpleQueue[Callable[[int], None] | None]) -> None:
-        while (job := jobs.get()) is not None:
-            if rank == 0:
-                for others in self._jobs[1:]:
-                    others.put(job)
-            try:
-                job(rank)
-            except BaseException as error:
-                self._done.put(error)
-            else:
-                self._done.put(None)
+    def _lead(self, rank: int, jobs: queue.SimpleQueue[_Task | None]) -> None:
+        """The first thread: calls the others, does its part, waits for theirs."""
+        while (task := jobs.get()) is not None:
+            if task.begun:
+                continue  # handed over twice
+            task.begun = True
+            others = self._jobs[1:]
+            for each in others:
+                each.put(task)
+            task.do(rank)
+            for _ in others:
+                self._done.get()
+            task.finished = True
+            task.bell.release()
+
+    def _follow(self, rank: int, jobs: queue.SimpleQueue[_Task | None]) -> None:
+        while (task := jobs.get()) is not None:
+            task.do(rank)
+            self._done.put(rank)
 
     def run(self, job: Callable[[int], None]) -> None:
-        """Call ``job(rank)`` on every thread, and wait for all."""
-        # One `put`, which cannot be interrupted half-way; the first thread calls the others.
-        self._jobs[0].put(job)
-        waiting, interruption = self.size, None
-        while waiting:
+        """Call ``job(rank)`` on every thread, and wait for all, whatever is raised meanwhile."""
+        task = _Task(job)
+        try:
+            self._wait(task)
+        except BaseException:
+            # A slice ends by itself in a moment, and its memory is in use until then.
+            self._wait(task)
+            raise
+        if task.errors:
+            raise task.errors[0]
+
+    def _wait(self, task: _Task) -> None:
+        interruption: BaseException | None = None
+        while not task.finished:
             try:
-                error = self._done.get()
-                waiting -= 1
-                if error is not None:
-                    interruption = error
-            except BaseException as error:  # the slice ends by itself in a moment
+                if not task.begun:
+                    self._jobs[0].put(task)
+                task.bell.acquire(timeout=1.0)
+            except BaseException as error:
                 interruption = error
         if interruption is not None:
             raise interruption
@@ -199,6 +245,9 @@ class Team:
 class Run:
     """A linked program being run.
 
+    Compiled code itself keeps `state` up to date, together with the parameters: whenever Python
+    looks, and wherever an exception ends a run, both are those of some number of whole steps.
+
     Parameters
     ----------
     code : ndarray
@@ -207,8 +256,6 @@ class Run:
         The state that it goes on from and keeps up to date.
     team : Team or None
         The threads to run on; None: the caller's.
-    update_begins : int or None
-        Position of the first op that changes parameters.
     """
 
     def __init__(
@@ -216,21 +263,17 @@ class Run:
         code: npt.NDArray[np.int64],
         state: npt.NDArray[np.int64],
         team: Team | None = None,
-        update_begins: int | None = None,
     ) -> None:
         self.code, self.state, self.team = code, state, team
-        self.update_begins = update_begins
-        self._function = _RUN(compiler.address(("run_steps",)))
         size = team.size if team is not None else 1
         self._scratch = Scratch(size)
-        self._states = np.zeros((size, s.SLOTS), np.int64)
+        self._others = np.zeros((size - 1, s.SLOTS), np.int64)
         self._budget = _FIRST_BUDGET
 
     def epoch(self, total: int, batch: int, on_pause: Callable[[], None] | None = None) -> None:
         """Run whole steps of `batch` rows until `total` rows are done, the last step with the rest.
 
-        `on_pause` is called between slices. Whatever it raises, and Ctrl-C, is passed on with the
-        parameters as some whole number of steps left them.
+        `on_pause` is called between slices. Whatever it raises, and Ctrl-C, is passed on.
 
         Raises
         ------
@@ -241,66 +284,32 @@ class Run:
         self.state[s.TOTAL], self.state[s.BATCH] = total, batch
         if total == 0:
             return
-        self._states[:] = self.state
-        try:
-            while self._slice() == s.PAUSED:
-                if on_pause is not None:
-                    on_pause()
-        except DivergenceError:
-            raise
-        except BaseException:
-            self._finish_update()
-            raise
+        while self._slice() == s.PAUSED:
+            if on_pause is not None:
+                on_pause()
 
-    def _finish_update(self) -> None:
-        """Finish a step that has begun to change parameters; forget any other half step."""
-        # The interruption may have come between the end of a slice and this copy of its state.
-        self.state[:] = self._states[0]
-        begun = self.update_begins is not None and self.state[s.POSITION] >= self.update_begins
-        while begun and self.state[s.POSITION] > 0:
-            with contextlib.suppress(KeyboardInterrupt):
-                self._slice(finish=True)
-        self.state[[s.POSITION, s.PIECE]] = 0
-
-    def _slice(self, finish: bool = False) -> int:
-        """One call into compiled code: why it came back. The next budget follows its duration.
-
-        With `finish`, the least that can be done: an op, or a piece of one.
-        """
-        self.state[s.BUDGET] = 1 if finish else self._budget
-        self.state[s.SHARED] = self._scratch.shared_address
-        self._scratch.clear_flag()
-        self._states[:] = self.state
-        self._states[:, s.WORKSPACE] = self._scratch.workspace_address + s.WORKSPACE_BYTES * (
-            np.arange(len(self._states))
-        )
+    def _slice(self) -> int:
+        """One call into compiled code: why it came back. The next budget follows its duration."""
+        self._scratch.lend(self.state)
+        self.state[s.BUDGET] = self._budget
         begin = time.perf_counter()
         if self.team is None:
             self._run(0)
         else:
+            self._others[:] = self.state
+            self._others[:, s.WORKSPACE] += s.WORKSPACE_BYTES * np.arange(1, self.team.size)
             self.team.run(self._run)
         seconds = time.perf_counter() - begin
-        self.state[:] = self._states[0]
-        if not finish:
-            done = self._budget - int(self.state[s.BUDGET])
-            wanted = int(done * SLICE_SECONDS / max(seconds, 1e-6))
-            self._budget = min(max(wanted, 1), 4 * self._budget)
+        done = self._budget - int(self.state[s.BUDGET])
+        wanted = int(done * SLICE_SECONDS / max(seconds, 1e-6))
+        self._budget = min(max(wanted, 1), 4 * self._budget)
         status = int(self.state[s.STATUS])
         if status == s.DIVERGED:
-            updating = self.update_begins is not None and (
-                self.state[s.POSITION] >= self.update_begins
-            )
-            self.state[[s.POSITION, s.PIECE]] = 0
-            raise diverged(int(self.state[s.STEP]), "a gradient" if updating else "the loss")
+            last = self.state[s.POSITION] == len(self.code) - 1
+            raise diverged(int(self.state[s.STEP]), "a gradient" if last else "the loss")
         return status
 
     def _run(self, rank: int) -> None:
-        state = self._states[rank]
-        _call(
-            self._function,
-            self.code.ctypes.data,
-            len(self.code),
-            state.ctypes.data,
-            rank,
-            len(self._states),
-        )
+        state = self.state if rank == 0 else self._others[rank - 1]
+        size = 1 + len(self._others)
+        call_program(self.code, state, rank, size)

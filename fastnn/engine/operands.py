@@ -34,6 +34,7 @@ class Call:
 
     def __init__(self, name: str, operands: Mapping[str, Any]) -> None:
         self.signature: Signature = signature(name)
+        self.in_one_piece = self.signature.parts == "first"
         self.arrays: dict[str, Any] = {}
         self.lengths: dict[str, int | None] = {}
         self.types: dict[str, str] = {}

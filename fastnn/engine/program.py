@@ -66,8 +66,6 @@ class Program(Saved):
     ----------
     calls : list of Call
         The ops.
-    update_begins : int or None
-        Position of the first that changes parameters.
     idle_arenas : list of ndarray
         Memory of runs that have ended, for those to come.
     """
@@ -76,7 +74,6 @@ class Program(Saved):
         super().__init__()
         self.rows, self.dtype, self.training = rows, dtype, training
         self.calls: list[Call] = []
-        self.update_begins: int | None = None
         self.idle_arenas: list[npt.NDArray[np.uint8]] = []
         self._plan: tuple[dict[int, int], int] | None = None
 
@@ -96,9 +93,13 @@ class Program(Saved):
         """Note down the op called `name` over buffers, and arrays that outlive the program."""
         self.calls.append(Call(name, operands))
 
-    def begin_update(self) -> None:
-        """From here on ops change parameters: a step that has come here is always finished."""
-        self.update_begins = len(self.calls)
+    def update(self, name: str, **operands: Any) -> None:
+        """Note down the last op of a training step, the only one that changes parameters.
+
+        It is never done in pieces: wherever a run is left, parameters are those of whole steps.
+        """
+        self.op(name, **operands)
+        self.calls[-1].in_one_piece = True
 
     @property
     def stopped(self) -> bool:
@@ -193,7 +194,7 @@ class Program(Saved):
         code = np.zeros((len(self.calls), s.CODE_WIDTH), np.int64)
         for row, call in zip(code, self.calls, strict=True):
             cost = call.cost(self.rows)
-            pieces = -(-cost // PIECE_COST) if call.signature.parts != "first" else 1
+            pieces = 1 if call.in_one_piece else -(-cost // PIECE_COST)
             words = call.integers(address_of, address)
             row[s.CODE_ADDRESS] = address(call.key)
             row[s.CODE_COST] = cost // pieces

@@ -34,8 +34,8 @@ class Tape(Protocol):
     def op(self, name: str, **operands: Any) -> None:
         """Run the op called `name`, or note it down."""
 
-    def begin_update(self) -> None:
-        """From here on ops change parameters."""
+    def update(self, name: str, **operands: Any) -> None:
+        """The last op of a training step, the only one that changes parameters."""
 
     @property
     def stopped(self) -> bool:
@@ -93,9 +93,6 @@ class Eager(Saved):
         """The same rows, each seen as `shape`."""
         return array.reshape(len(array), *shape)
 
-    def begin_update(self) -> None:
-        """Nothing is to be done: ops run whole."""
-
     @property
     def stopped(self) -> bool:
         """Whether an op has met a value that is not finite."""
@@ -107,9 +104,19 @@ class Eager(Saved):
         words = call.integers(lambda array: array.ctypes.data, address)
         with cpu.workspace() as scratch:
             self.state[s.ROWS] = self.rows
-            self.state[s.WORKSPACE] = scratch.workspace_address
-            self.state[s.SHARED] = scratch.shared_address
-            scratch.clear_flag()
+            scratch.lend(self.state)
             cpu.call_op(address(call.key), np.array(words, np.int64), self.state)
             if scratch.flag:
                 self.state[s.STATUS] = s.DIVERGED
+
+    def update(self, name: str, **operands: Any) -> None:
+        """Run the last op of a step, and count the step, in one call that nothing interrupts."""
+        call = Call(name, operands)
+        words = call.integers(lambda array: array.ctypes.data, address)
+        code = np.zeros((1, s.CODE_WIDTH), np.int64)
+        code[0, : s.CODE_OPERANDS] = address(call.key), 1, 1  # one step spends the budget
+        code[0, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
+        with cpu.workspace() as scratch:
+            self.state[[s.BUDGET, s.POSITION, s.PIECE]] = 1, 0, 0
+            scratch.lend(self.state)
+            cpu.call_program(code, self.state)

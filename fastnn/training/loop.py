@@ -77,7 +77,7 @@ class CompiledPass:
         threads = get_num_threads()
         large = threads > 1 and program.cost() >= cpu.TEAM_COST
         self._team = cpu.Team(threads) if large else None
-        self._run = cpu.Run(code, self._state, self._team, program.update_begins)
+        self._run = cpu.Run(code, self._state, self._team)
         return self
 
     def __exit__(
@@ -120,13 +120,16 @@ class EagerPass:
     def epoch(self, total: int, batch: int, on_pause: Pause | None = None) -> None:
         """Run the step on `batch` rows after the other until `total` are done."""
         state = self._state
-        for first in range(0, total, batch):
-            state[s.FIRST] = first
+        state[s.FIRST], state[s.TOTAL], state[s.BATCH] = 0, total, batch
+        while state[s.FIRST] < total:
             state[s.STATUS] = s.PAUSED
-            tape = Eager(min(batch, total - first), self._dtype, state, self._training)
+            tape = Eager(
+                min(batch, total - int(state[s.FIRST])), self._dtype, state, self._training
+            )
             self._step(tape, self._sources)
             if tape.stopped and self._training:
                 raise cpu.diverged(int(state[s.STEP]), "the loss or a gradient")
-            state[s.STEP] += 1
+            if not self._training:  # else the step's last op has counted it
+                state[s.FIRST] += tape.rows
             if on_pause is not None:
                 on_pause()

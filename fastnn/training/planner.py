@@ -112,7 +112,6 @@ def training_step(
         if not any(trained[: index + 1]):
             break
         delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
-    tape.begin_update()
     optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
 
 
