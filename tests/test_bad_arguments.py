@@ -57,6 +57,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "shape, array": (lambda: network(np.array([4, 4])), r"input_shape must"),
     "shape, zero": (lambda: network((0,)), r"input_shape must be .*positive.*\(0,\)"),
     "dtype": (lambda: network(dtype="float16"), r"dtype must be .*float32.*float64.*'float16'"),
+    "dtype, object": (lambda: network(dtype=np.dtype("float32")), r"dtype must be .*'float32'"),
     "device": (lambda: network(device="tpu"), r"device must be .*'cpu'.*'tpu'"),
     "seed, negative": (lambda: network(seed=-1), r"Sequential: seed must be at least 0"),
     "seed, fraction": (lambda: network(seed=0.5), r"Sequential: seed must be an integer"),
@@ -252,3 +253,9 @@ def test_files_that_are_none(tmp_path: Path, trained: fastnn.Sequential) -> None
         trained.save(tmp_path / "missing" / "model")
     assert frozen(trained) == before
     assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_call_builds_a_model_as_fit_would(dtype: str) -> None:
+    built, called = network(COLUMNS, seed=5, dtype=dtype), network(seed=5, dtype=dtype)
+    np.testing.assert_array_equal(called(X), built(X), strict=True)

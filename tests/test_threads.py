@@ -15,9 +15,10 @@ import fastnn
 from fastnn.engine import compiler, cpu
 from fastnn.kernels.cpu import adapter
 
-ROWS, COLUMNS, CLASSES = 200, 11, 3
+# Large enough that a call into compiled code takes milliseconds: calls of several threads overlap.
+ROWS, COLUMNS, CLASSES = 1600, 101, 10
 X = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
-Y = (X[:, 0] > 0) + (X[:, 1] > 0).astype(int)
+Y = X[:, :CLASSES].argmax(axis=1)
 
 
 @pytest.fixture(autouse=True)
@@ -57,15 +58,15 @@ def whole_life(seed: int) -> Callable[[], Any]:
         # Every model another shape: programs, arenas and ops meet in all combinations.
         model = fastnn.Sequential(
             [
-                fastnn.Dense(5 + seed, "relu"),
+                fastnn.Dense(120 + 7 * seed, "relu"),
                 fastnn.Dropout(0.2),
                 fastnn.Dense(CLASSES, "softmax"),
             ],
             seed=seed,
         )
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-        history = model.fit(X, Y, batch_size=16 + seed, epochs=6, verbose=0, validation_split=0.2)
-        predicted = [model.predict(X[: ROWS - n]).tobytes() for n in range(20)]
+        history = model.fit(X, Y, batch_size=100 + seed, epochs=4, verbose=0, validation_split=0.2)
+        predicted = [model.predict(X[: ROWS - n]).tobytes() for n in range(5)]
         figures = model.evaluate(X, Y), model.train_on_batch(X[:9], Y[:9])
         return history.history, predicted, figures, model.parameters.tobytes()
 
@@ -86,19 +87,18 @@ def test_four_threads_at_once_get_what_each_gets_alone(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_eight_threads_predict_on_one_model(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fastnn.Sequential(
-        [fastnn.Dense(9, "relu"), fastnn.Dense(CLASSES, "softmax")], input_shape=COLUMNS, seed=1
-    )
-    rows = [ROWS - 20 * index for index in range(8)]
-    expected = [model.predict(X[:count]).tobytes() for count in rows]
-    fresh = fastnn.Sequential(
-        [fastnn.Dense(9, "relu"), fastnn.Dense(CLASSES, "softmax")], input_shape=COLUMNS, seed=1
-    )
+    def network() -> fastnn.Sequential:
+        layers = [fastnn.Dense(256, "relu"), fastnn.Dense(CLASSES, "softmax")]
+        return fastnn.Sequential(layers, input_shape=COLUMNS, seed=1)
+
+    rows = [ROWS - 50 * index for index in range(8)]
+    expected = [network().predict(X[:count]).tobytes() for count in rows]
+    shared = network()
     fastnn.set_num_threads(threads)
     if threads > 1:
         monkeypatch.setattr(cpu, "TEAM_COST", 0)
     jobs = [
-        lambda count=count: {fresh.predict(X[:count], batch_size=64).tobytes() for _ in range(20)}
+        lambda count=count: {shared.predict(X[:count]).tobytes() for _ in range(8)}
         for count in rows
     ]
     assert at_once(jobs) == [{prediction} for prediction in expected]
@@ -107,15 +107,15 @@ def test_eight_threads_predict_on_one_model(threads: int, monkeypatch: pytest.Mo
 def test_layers_of_many_threads_share_scratch_memory_in_peace() -> None:
     def loop(seed: int) -> Callable[[], Any]:
         def job() -> Any:
-            dense, loss = fastnn.Dense(CLASSES), fastnn.CategoricalCrossentropy(from_logits=True)
+            dense, loss = fastnn.Dense(90), fastnn.CategoricalCrossentropy(from_logits=True)
             dense.prepare((COLUMNS,), seed=seed)
             optimizer = fastnn.SGD(0.1)
             losses = []
             for _ in range(30):
                 losses.append(loss.forward(dense.forward(X, training=True), Y))
-                dense.backward(loss.backward())
+                dx = dense.backward(loss.backward())
                 optimizer.update(dense)
-            return losses, dense.kernel.tobytes()
+            return losses, dense.kernel.tobytes(), dx.tobytes()
 
         return job
 

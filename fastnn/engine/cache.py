@@ -20,8 +20,9 @@ from functools import cache
 from pathlib import Path
 
 _MAGIC = b"fastnn object 1\n"
-_HEADER = struct.Struct(f"<{len(_MAGIC)}s32sI")
-"""Magic, SHA-256 of the rest, length of the symbol; the symbol and the object file follow."""
+_HEADER = struct.Struct(f"<{len(_MAGIC)}s32s")
+"""Magic, and SHA-256 of the rest: the symbol's length, the symbol, the object file."""
+_LENGTH = struct.Struct("<I")
 
 _NUMBA_SETTINGS = (
     "NUMBA_CPU_NAME",
@@ -53,15 +54,27 @@ def kernel_sources() -> list[Path]:
     return sorted(p for p in root.rglob("*.py") if p.name != "reference.py")
 
 
+def _hash_of_sources() -> bytes:
+    digest = hashlib.sha256()
+    for path in kernel_sources():
+        text = path.read_bytes()
+        digest.update(f"{path.name} {len(text)}\n".encode() + text)
+    return digest.digest()
+
+
+_first_look: list[bytes] = []
+"""The hash of the sources when this process first asked for it."""
+
+
 @cache
 def fingerprint() -> str:
     """A hash of everything that compiled ops depend on."""
     import llvmlite.binding as llvm
 
-    digest = hashlib.sha256()
-    for path in kernel_sources():
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
+    sources = _hash_of_sources()
+    if not _first_look:
+        _first_look.append(sources)
+    digest = hashlib.sha256(sources)
     # The packages' version files are read, not imported: importing Numba takes half a second.
     for package in ("numba", "llvmlite"):
         found = importlib.util.find_spec(package)
@@ -85,35 +98,47 @@ def _path(key: str) -> Path:
     return directory() / "ops" / fingerprint()[:32] / f"{key}.bin"
 
 
+# Without a home directory there is no place for a cache: `directory` raises RuntimeError.
+_NO_DISK = (OSError, RuntimeError)
+
+
 def read(key: str) -> tuple[bytes, str] | None:
     """The object file and symbol kept under `key`; None where there is none that is whole."""
     try:
         content = _path(key).read_bytes()
-    except OSError:
+    except _NO_DISK:
         return None
-    if len(content) < _HEADER.size:
+    if len(content) < _HEADER.size + _LENGTH.size:
         return None
-    magic, checksum, length = _HEADER.unpack_from(content)
+    magic, checksum = _HEADER.unpack_from(content)
     body = content[_HEADER.size :]
     if magic != _MAGIC or hashlib.sha256(body).digest() != checksum:
         return None
-    return body[length:], body[:length].decode()
+    (length,) = _LENGTH.unpack_from(body)
+    begin = _LENGTH.size + length
+    return body[begin:], body[_LENGTH.size : begin].decode()
 
 
 def write(key: str, object_file: bytes, symbol: str) -> bool:
-    """Keep an object file under `key`; whether the disk took it."""
+    """Keep an object file under `key`; whether the disk took it.
+
+    Not where the sources were edited since this process first looked: what it has compiled might
+    be neither the old nor the new.
+    """
     name = symbol.encode()
-    body = name + object_file
-    content = _HEADER.pack(_MAGIC, hashlib.sha256(body).digest(), len(name)) + body
-    target = _path(key)
+    body = _LENGTH.pack(len(name)) + name + object_file
+    content = _HEADER.pack(_MAGIC, hashlib.sha256(body).digest()) + body
     temporary = None
     try:
+        target = _path(key)
+        if _hash_of_sources() != _first_look[0]:
+            return False
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
             temporary = file.name
             file.write(content)
         os.replace(temporary, target)
-    except OSError:
+    except _NO_DISK:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -20,12 +20,14 @@ def set_num_threads(threads: int | None) -> None:
         If `threads` is not an integer.
     """
     global _chosen
-    if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, int):
-            raise TypeError(f"set_num_threads: threads must be an integer or None, got {threads!r}")
-        if threads < 1:
-            raise ValueError(f"set_num_threads: threads must be at least 1, got {threads}")
-    _chosen = threads
+    if threads is None:
+        _chosen = None
+        return
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"set_num_threads: threads must be an integer or None, got {threads!r}")
+    if threads < 1:
+        raise ValueError(f"set_num_threads: threads must be at least 1, got {threads}")
+    _chosen = int(threads)
 
 
 def get_num_threads() -> int:

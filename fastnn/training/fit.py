@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks, initializers
+from fastnn.engine.threads import get_num_threads
 from fastnn.kernels import state as s
 from fastnn.training.history import History
 from fastnn.training.planner import Sources
@@ -46,6 +47,7 @@ class Fitting:
             raise ValueError(f"fit: verbose must be 0, 1 or 2, got {verbose!r}")
         self.verbose = 1 if verbose == "auto" else int(verbose)
         split = checks.number("fit", "validation_split", validation_split, "[0, 1)")
+        get_num_threads()  # a wrong setting in the environment is met here, not half-way
         with model.undone_on_error():
             data = model._check_data(x, y, sample_weight, class_weight, build=True)
             self.data, self.validation = self._validation(
