@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.derive_polynomials`` prints them as they stand there, with the largest
 error of each polynomial; with ``--check`` it fails where the file holds anything else. Needs
-mpmath, takes half a minute.
+mpmath, takes ten seconds.
 
 Each function is written as an exact leading part plus a small correction, and only the
 correction is approximated, by the polynomial that makes the largest error *relative to the

@@ -23,17 +23,17 @@ class Callback:
 
     model: Sequential
 
-    def on_train_begin(self) -> None:
-        """Before the first epoch."""
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Before the first epoch; `logs` is empty."""
 
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Before epoch `epoch`, from 0."""
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before epoch `epoch`, from 0; `logs` is empty."""
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """After it; `logs` has its figures."""
 
-    def on_train_end(self) -> None:
-        """After the last epoch, also where training was interrupted."""
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """After the last epoch, also where training was interrupted; `logs` has its figures."""
 
 
 class LambdaCallback(Callback):
@@ -41,12 +41,10 @@ class LambdaCallback(Callback):
 
     Parameters
     ----------
+    on_epoch_begin, on_epoch_end : callable, optional
+        Called with the epoch and a dict of its figures, empty at its beginning.
     on_train_begin, on_train_end : callable, optional
-        Called without arguments.
-    on_epoch_begin : callable, optional
-        Called with the epoch.
-    on_epoch_end : callable, optional
-        Called with the epoch and its figures.
+        Called with a dict of the last epoch's figures, empty at the beginning.
 
     Examples
     --------
@@ -56,10 +54,10 @@ class LambdaCallback(Callback):
 
     def __init__(
         self,
-        on_epoch_begin: Callable[[int], Any] | None = None,
+        on_epoch_begin: Callable[[int, Logs], Any] | None = None,
         on_epoch_end: Callable[[int, Logs], Any] | None = None,
-        on_train_begin: Callable[[], Any] | None = None,
-        on_train_end: Callable[[], Any] | None = None,
+        on_train_begin: Callable[[Logs], Any] | None = None,
+        on_train_end: Callable[[Logs], Any] | None = None,
     ) -> None:
         given = {
             "on_epoch_begin": on_epoch_begin,
@@ -107,7 +105,7 @@ class EarlyStopping(Callback):
     Raises
     ------
     ValueError
-        In `fit`, after the first epoch, if there is no such figure.
+        In `fit`, before anything changes, if there is no such figure.
     """
 
     def __init__(
@@ -144,7 +142,7 @@ class EarlyStopping(Callback):
         self._waited = 0
         self._weights: npt.NDArray[np.floating[Any]] | None = None
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier training."""
         self._reset()
 
@@ -155,12 +153,12 @@ class EarlyStopping(Callback):
         change = value - other if more else other - value
         return change > self.min_delta
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare, keep the best, stop."""
+        logs = logs or {}
         if self.monitor not in logs:
-            raise ValueError(
-                f"EarlyStopping: monitor {self.monitor!r} is not among {', '.join(logs)}"
-            )
+            names = ", ".join(logs)
+            raise ValueError(f"EarlyStopping: monitor {self.monitor!r} is not among {names}")
         if epoch < self.start_from_epoch:
             return
         value = logs[self.monitor]
@@ -176,7 +174,7 @@ class EarlyStopping(Callback):
         if self.restore_best_weights and (self.best_epoch == epoch or self._weights is None):
             self._weights = self.model.parameters.copy()
 
-    def on_train_end(self) -> None:
+    def on_train_end(self, logs: Logs | None = None) -> None:
         """Put the best epoch's weights back."""
         if self._weights is not None:
             self.model.parameters[...] = self._weights

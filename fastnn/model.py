@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class Sequential(Network):
         self._slots: dict[str, Array] | None = None
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._lock = threading.Lock()
+        self._told = False
 
     def compile(
         self,
@@ -332,7 +334,14 @@ class Sequential(Network):
         verbose: int = 0,
         training: bool = False,
     ) -> Pass:
-        if any(stage.in_python for stage in planner.stages_of(self.layers)):
+        in_python = [layer.label for layer in self.layers if layer.in_python]
+        if in_python:
+            if verbose and not self._told:
+                names = ", ".join(in_python)
+                print(
+                    f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
+                )
+                self._told = True
             return EagerPass(step, sources, state, self.dtype, training)
         shapes = (None if a is None else (str(a.dtype), a.ndim) for a in sources)
         hyperparameters = repr(self.optimizer) if training else ""

@@ -32,7 +32,7 @@ class Network:
         device: str,
         name: str | None,
     ) -> None:
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
         if device not in ("cpu", "auto"):
             raise ValueError(f"Sequential: device must be 'cpu' or 'auto', got {device!r}")
@@ -152,6 +152,7 @@ class Network:
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """The output of each layer in turn, for loops written by hand."""
+        self.build(checks.features(x, "x", self.input_shape, self.dtype).shape[1:])
         for layer in self.layers:
             x = layer.forward(x, training=training)
         result: Array = x

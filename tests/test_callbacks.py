@@ -31,16 +31,16 @@ class Notes(Callback):
     def __init__(self, calls: list[tuple[Any, ...]], name: str) -> None:
         self.calls, self.name = calls, name
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: object = None) -> None:
         self.calls.append((self.name, "train begins"))
 
-    def on_epoch_begin(self, epoch: int) -> None:
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self.calls.append((self.name, "epoch begins", epoch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.calls.append((self.name, "epoch ends", epoch, sorted(logs)))
 
-    def on_train_end(self) -> None:
+    def on_train_end(self, logs: object = None) -> None:
         self.calls.append((self.name, "train ends"))
 
 

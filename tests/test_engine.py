@@ -550,6 +550,21 @@ def test_team_makes_do_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     network.assert_same_as(Network().train_eagerly(ROWS, 16))
 
 
+def test_threads_of_a_team_share_no_scratch_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, int] = {}
+    call_program = cpu.call_program
+
+    def look(code: Array, state: Array, rank: int, team: int) -> None:
+        seen[rank] = int(state[s.WORKSPACE])
+        call_program(code, state, rank, team)
+
+    monkeypatch.setattr(cpu, "call_program", look)
+    Network().train(ROWS, 32, threads=4)
+    places = sorted(seen.values())
+    assert len(places) == 4
+    assert min(np.diff(places)) >= s.WORKSPACE_BYTES
+
+
 def test_many_teams_at_once() -> None:
     expected = {
         (dtype, batch): Network(dtype).train_eagerly(ROWS, batch)

@@ -199,7 +199,7 @@ def test_a_wrong_environment_is_met_before_anything_changes(
     model = fastnn.Sequential([fastnn.Dense(CLASSES)], seed=0)
     model.compile("sgd", "categorical_crossentropy")
     begun: list[bool] = []
-    callback = fastnn.LambdaCallback(on_train_begin=lambda: begun.append(True))
+    callback = fastnn.LambdaCallback(on_train_begin=lambda _: begun.append(True))
     with pytest.raises(ValueError, match=r"FASTNN_NUM_THREADS must be a positive integer"):
         model.fit(X, Y, verbose=0, callbacks=[callback])
     assert not model.built

@@ -45,8 +45,7 @@ class DivergenceError(ArithmeticError):
     Attributes
     ----------
     step : int
-        The training step, from 0, in which it did. Weights are those with which that step began,
-        except that elements with a finite new value may have been updated: all are finite.
+        The training step, from 0, in which it did. Weights are those with which that step began.
     """
 
     def __init__(self, step: int, message: str) -> None:
@@ -305,8 +304,9 @@ class Run:
         self._budget = min(max(wanted, 1), 4 * self._budget)
         status = int(self.state[s.STATUS])
         if status == s.DIVERGED:
-            last = self.state[s.POSITION] == len(self.code) - 1
-            raise diverged(int(self.state[s.STEP]), "a gradient" if last else "the loss")
+            # A step ends with the check of the gradients and the update.
+            late = self.state[s.POSITION] >= len(self.code) - 2
+            raise diverged(int(self.state[s.STEP]), "a gradient" if late else "the loss")
         return status
 
     def _run(self, rank: int) -> None:

@@ -110,7 +110,12 @@ class Eager(Saved):
                 self.state[s.STATUS] = s.DIVERGED
 
     def update(self, name: str, **operands: Any) -> None:
-        """Run the last op of a step, and count the step, in one call that nothing interrupts."""
+        """Run the last op of a step, and count the step, in one call that nothing interrupts.
+
+        Once an op has met a value that is not finite, nothing is updated.
+        """
+        if self.stopped:
+            return
         call = Call(name, operands)
         words = call.integers(lambda array: array.ctypes.data, address)
         code = np.zeros((1, s.CODE_WIDTH), np.int64)

@@ -347,6 +347,13 @@ def dropout_backward(dy: ArrayLike, rate: float, seed: int, stream: int, step: i
 # Optimizers, of arrays of any one shape
 
 
+def guard(g: ArrayLike) -> bool:
+    """Whether every gradient and its square is finite in the gradients' own type."""
+    values = np.asarray(g)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values * values).all())
+
+
 def adam(
     w: ArrayLike,
     g: ArrayLike,

@@ -121,6 +121,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "categorical_accuracy_soft": ("N", "hits[N] z[N,C] targets[N,C]", ""),
     "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
     "accumulate": ("first", "values[N] slot=int guard=int", ""),
+    "guard": ("P", "g[P]", ""),
     "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", ""),
     "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", ""),
 }

@@ -145,7 +145,7 @@ class Layer:
                     f"{self.label}: built for rows of shape {self.input_shape}, got {shape}"
                 )
             return
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise ValueError(f"{self.label}: dtype must be one of {DTYPES}, got {dtype!r}")
         self.dtype = dtype
         if seed is not None or self._seed is None:

@@ -53,6 +53,21 @@ class Fitting:
             self.data, self.validation = self._validation(
                 data, sample_weight, validation_data, split
             )
+            self._check_monitors()
+
+    def _check_monitors(self) -> None:
+        """Refuse a callback that waits for a figure which there will not be."""
+        names = ["loss", *(metric.name for metric in self.model.metrics)]
+        if self.validation is not None:
+            names += [f"val_{name}" for name in names]
+        names.append("learning_rate")
+        for callback in self.callbacks:
+            monitor = getattr(callback, "monitor", names[0])
+            if monitor not in names:
+                raise ValueError(
+                    f"{type(callback).__name__}: monitor {monitor!r} is not among "
+                    f"{', '.join(names)}"
+                )
 
     def _validation(
         self, data: Sources, sample_weight: Any, validation_data: Any, split: float
@@ -88,6 +103,7 @@ class Fitting:
         """All epochs."""
         model, data = self.model, self.data
         history, rows = History(), len(data.x)
+        logs: dict[str, float] = {}
         if self.shuffle:
             data = data._replace(order=np.arange(rows, dtype=np.int64))
         batch = min(self.batch, rows)
@@ -97,11 +113,11 @@ class Fitting:
             callback.model = model
         try:
             for callback in self.callbacks:
-                callback.on_train_begin()
+                callback.on_train_begin({})
             with model.training_pass(data, batch, self.verbose) as training:
                 for epoch in range(self.epochs):
                     for callback in self.callbacks:
-                        callback.on_epoch_begin(epoch)
+                        callback.on_epoch_begin(epoch, {})
                     progress.begin(epoch)
                     logs = self._epoch(training, data, batch, progress)
                     progress.end(epoch, logs)
@@ -113,7 +129,7 @@ class Fitting:
         finally:
             progress.close()
             for callback in self.callbacks:
-                callback.on_train_end()
+                callback.on_train_end(logs)
         return history
 
     def _epoch(

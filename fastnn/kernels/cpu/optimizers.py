@@ -1,7 +1,8 @@
 """Optimizers: one pass over the flat vectors of parameters, gradients and running means.
 
-An element whose new value would not be finite keeps its old value and its old running means, and
-the run's flag is raised: weights never become infinite or NaN.
+Before it, `guard` stops the run where a gradient is of no use, so that weights stay what they
+were. Should a new value all the same not be finite, its element keeps its old value and its old
+running means, and the run's flag is raised: weights never become infinite or NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +17,25 @@ from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.metrics import raise_flag
 from fastnn.kernels.cpu.settings import kernel, reduction
 from fastnn.kernels.scalar import adam_moments, adam_update, is_finite, sgd_velocity
+
+
+def guard(type_name: str) -> Any:
+    """Raise the run's flag if a gradient, or its square, is not finite."""
+    real = getattr(np, type_name)
+
+    @reduction
+    def zero_or_nan(g):
+        total = real(0)
+        for i in range(g.size):
+            total += g[i] * g[i] * real(0)
+        return total
+
+    @kernel
+    def guard(g, state):
+        if not zero_or_nan(g) == real(0):
+            raise_flag(state)
+
+    return guard
 
 
 def sgd(type_name: str) -> Any:
