@@ -9,8 +9,8 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
+from fastnn.kernels import bits as bit_casts
 from fastnn.kernels import transcendental
-from fastnn.kernels.cpu import intrinsics
 
 # Largest errors in ulp of the exhaustive measurement (docstring of the module), rounded up so
 # that they hold for float64 and without fused multiply-add too.
@@ -269,8 +269,8 @@ def test_other_types_are_refused():
 
 @every_dtype
 def test_bit_casts(dtype):
-    from_bits = getattr(intrinsics, f"{dtype}_from_bits")
-    to_bits = getattr(intrinsics, f"bits_from_{dtype}")
+    from_bits = getattr(bit_casts, f"{dtype}_from_bits")
+    to_bits = getattr(bit_casts, f"bits_from_{dtype}")
     compiled_from_bits = njit(lambda bits: from_bits(bits))
     compiled_to_bits = njit(lambda value: to_bits(value))
     integer = {"float32": np.int32, "float64": np.int64}[dtype]

@@ -1,4 +1,4 @@
-"""An op's operands, checked against its signature and laid out as the integers it is called with."""
+"""An op's operands: checked against its signature, and laid out as the integers it reads."""
 
 from __future__ import annotations
 

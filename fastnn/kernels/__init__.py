@@ -1,1 +1,1 @@
-"""Floors 0 and 1: formulas, oracles and compiled kernels. Importing this package imports no Numba."""
+"""Floors 0 and 1: formulas, oracles, compiled kernels. Importing this imports no Numba."""

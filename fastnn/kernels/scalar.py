@@ -7,6 +7,7 @@ constant 2 in the type of x: a bare ``2`` would widen a float32 formula to float
 from __future__ import annotations
 
 import math
+
 import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable

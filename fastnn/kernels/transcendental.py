@@ -24,7 +24,7 @@ from numba import types
 from numba.extending import overload
 from numpy import float32, float64, int32, int64
 
-from fastnn.kernels.cpu.intrinsics import (
+from fastnn.kernels.bits import (
     bits_from_float32,
     bits_from_float64,
     float32_from_bits,

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.kernels import state as s
-from fastnn.kernels.cpu.memory import INT64, POINTER, call_op, load_int64, view
+from fastnn.kernels.cpu.memory import INT64, call_op, load_int64, view
 from fastnn.kernels.cpu.settings import inlined, kernel
 
 SPINS = 200

@@ -1,12 +1,11 @@
-"""What Python cannot say to LLVM: intrinsics of the CPU target."""
+"""Bit casts: the same bits read as another type, as plain Python and compiled for any target."""
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-# --------------------------------------------------------------------------------------
-# Bit casts: the same bits read as another type. Nothing is converted and no instruction is
-# spent. Python runs the body, compiled code LLVM's `bitcast`; other types are refused.
+# Nothing is converted and no instruction is spent. Python runs the body, compiled code LLVM's
+# `bitcast`; other types are refused.
 
 _SAME_SIZE = {
     types.float32: types.int32,
