@@ -40,7 +40,7 @@ def with_fastnn(data: Data, seed: int, epochs: int, dropout: float = 0.0) -> flo
     import fastnn
 
     (x, y), (x_test, y_test) = data
-    layers = [fastnn.Dense(128, activation="relu")]
+    layers: list[fastnn.Layer] = [fastnn.Dense(128, activation="relu")]
     if dropout:
         layers.append(fastnn.Dropout(dropout))
     layers.append(fastnn.Dense(10, activation="softmax"))
