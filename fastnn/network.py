@@ -94,6 +94,9 @@ class Network:
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Undo a `build` in the block if the block ends in an error."""
+        if self.built:
+            yield
+            return
         parts = [self, *self.layers, *(stage for layer in self.layers for stage in layer.stages())]
         before = [
             # Arrays by name are changed in place: of them, what they were is kept, too.
