@@ -297,6 +297,10 @@ def accumulate(draw: Draw) -> Example:
     )
 
 
+def guard(draw: Draw) -> Example:
+    return draw.example({"g": draw.normal("P", 1e18)}, lambda o: {})  # writes nothing, but a flag
+
+
 def sgd(draw: Draw) -> Example:
     plain, rate = draw.without == "velocity", 0.03
     momentum, nesterov = (0.0, 0) if plain else (0.9, int(draw.rng.integers(0, 2)))
@@ -377,6 +381,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     **LOSSES,
     **METRICS,
     "accumulate": accumulate,
+    "guard": guard,
     "sgd": sgd,
     "adam": adam,
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import fastnn
 from door_cases import (
     CLASSES,
     COLUMNS,
@@ -20,8 +22,6 @@ from door_cases import (
     refused,
     trained_network,
 )
-
-import fastnn
 from fastnn import activations, initializers, losses, metrics, optimizers
 from fastnn.callbacks import EarlyStopping, LambdaCallback
 

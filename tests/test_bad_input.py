@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import fastnn
 from door_cases import (
     BAD_OPTIONS,
     BAD_WEIGHTS,
@@ -22,8 +24,6 @@ from door_cases import (
     trained_network,
     x_with,
 )
-
-import fastnn
 from fastnn import checks
 
 

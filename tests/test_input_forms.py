@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from door_cases import CLASSES, ONE_HOT, ROWS, X, Y, network, trained_network
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import PLACE, SMALL, WARM, command, python, said
 
 import fastnn
 from fastnn.engine import cpu
 from fastnn.kernels import state as slot_of
+from processes import PLACE, SMALL, WARM, command, python, said
 
 SECONDS = 0.3  # promised: 0.1; the rest is for a machine that does other things as well
 

@@ -6,6 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fastnn.engine import cpu
+from fastnn.engine.tape import Eager
+from fastnn.kernels import reference
+from fastnn.kernels import state as s
+from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
+from helpers import assert_close, assert_is_gradient
 from kernel_cases import (
     CASES,
     DTYPES,
@@ -22,13 +29,6 @@ from kernel_cases import (
     run_as_team,
     zeros_and_ones,
 )
-
-from fastnn.engine import cpu
-from fastnn.engine.tape import Eager
-from fastnn.kernels import reference
-from fastnn.kernels import state as s
-from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
-from helpers import assert_close, assert_is_gradient
 
 IN_PLACE = tuple(name for name in CASES if signature(name).in_place)
 OPTIONAL = tuple((n, o.name) for n in CASES for o in signature(n).arrays if o.optional)
@@ -142,7 +142,7 @@ def test_a_row_depends_on_no_other(
 
 @of_both_types
 @pytest.mark.parametrize(
-    "name", [n for n in CASES if n not in (*METRICS, "accumulate", "adam", "sgd")]
+    "name", [n for n in CASES if n not in (*METRICS, "accumulate", "guard", "adam", "sgd")]
 )
 @given(lengths(FEW_ROWS), SEEDS)
 @settings(max_examples=10)
@@ -412,6 +412,23 @@ def test_guarded_sum_stops_at_what_is_not_finite(bad: float, dtype: str) -> None
 
 
 # Optimizers
+
+
+@of_both_types
+@pytest.mark.parametrize("team", [1, 3])
+@pytest.mark.parametrize("length", [1, 67, 200])
+def test_guard_knows_every_bad_gradient(dtype: str, team: int, length: int) -> None:
+    # The largest number with a finite square stands everywhere: no sum of squares is looked at.
+    largest = np.sqrt(np.finfo(dtype).max).astype(dtype)
+    g = np.where(np.arange(length) % 2, largest, -largest).astype(dtype)
+    assert reference.guard(g)
+    assert not run_as_team("guard", {"g": g}, cpu.new_state(), 0, team)
+    for bad in (np.nan, np.inf, -np.inf, 1.001 * largest, -np.finfo(dtype).max):
+        for place in range(length):
+            ill = g.copy()
+            ill[place] = bad
+            assert not reference.guard(ill)
+            assert run_as_team("guard", {"g": ill}, cpu.new_state(), 0, team), (bad, place)
 
 
 @of_both_types

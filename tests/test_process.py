@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from processes import PLACE, SMALL, WARM, command, python, said
 
 HEAVY = ("numba", "llvmlite", "torch", "sklearn", "scipy", "matplotlib", "pandas", "tqdm")

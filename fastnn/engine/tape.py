@@ -100,7 +100,7 @@ class Eager(Saved):
 
     def op(self, name: str, **operands: Any) -> None:
         """Run the op called `name` on C-contiguous arrays."""
-        call = Call(name, operands)
+        call = self._checked(name, operands)
         words = call.integers(lambda array: array.ctypes.data, address)
         with cpu.workspace() as scratch:
             self.state[s.ROWS] = self.rows
@@ -109,6 +109,14 @@ class Eager(Saved):
             if scratch.flag:
                 self.state[s.STATUS] = s.DIVERGED
 
+    def _checked(self, name: str, operands: dict[str, Any]) -> Call:
+        """The call, if its arrays have as many rows as the tape."""
+        call = Call(name, operands)
+        rows = call.lengths.get("N")
+        if rows is not None and rows != self.rows:
+            raise ValueError(f"{name}: the arrays have {rows} rows, the tape {self.rows}")
+        return call
+
     def update(self, name: str, **operands: Any) -> None:
         """Run the last op of a step, and count the step, in one call that nothing interrupts.
 
@@ -116,7 +124,7 @@ class Eager(Saved):
         """
         if self.stopped:
             return
-        call = Call(name, operands)
+        call = self._checked(name, operands)
         words = call.integers(lambda array: array.ctypes.data, address)
         code = np.zeros((1, s.CODE_WIDTH), np.int64)
         code[0, : s.CODE_OPERANDS] = address(call.key), 1, 1  # one step spends the budget
