@@ -76,7 +76,16 @@ def test_every_public_function_is_called() -> None:
         for name, value in vars(reference).items()
         if getattr(value, "__module__", "") == reference.__name__ and not name.startswith("_")
     }
-    assert public == {*CALLS, "philox4x32"}
+    assert public == {*CALLS, "guard", "philox4x32"}
+
+
+def test_guard_looks_at_squares_in_the_gradients_own_type() -> None:
+    assert reference.guard(np.zeros(0))
+    assert reference.guard([0.0, -1e150])
+    assert not reference.guard([0.0, 1e160])
+    assert not reference.guard(np.array([1e20], np.float32))
+    assert not reference.guard([1.0, np.nan])
+    assert not reference.guard([-np.inf, 1.0])
 
 
 @pytest.mark.parametrize("name", CALLS)
