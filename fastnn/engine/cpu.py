@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.02
 """How long compiled code keeps Python waiting; Ctrl-C is heard after a slice at the latest."""
 
-TEAM_COST = 200_000
+TEAM_COST = 1_000_000
 """A step estimated to take less than this, in nanoseconds, runs on one thread."""
 
 _FIRST_BUDGET = 2_000_000

@@ -27,6 +27,19 @@ CLIP = 1e-7
 """Probabilities are clipped at this distance from 0 (and 1) before a logarithm, as in Keras."""
 
 
+def _in_place_or_apart(rows: Any) -> Any:
+    """The kernel out of its loop over rows, compiled for one array as z and dz, and for two."""
+
+    @kernel
+    def loss_and_gradient(loss, dz, z, targets, weights, N):
+        if address(dz) == address(z):
+            rows(loss, dz, dz, targets, weights, N)
+        else:
+            rows(loss, dz, z, targets, weights, N)
+
+    return loss_and_gradient
+
+
 def softmax_crossentropy(type_name: str) -> Any:
     """loss = log Σ e^(z−m) − (z_y − m), dz = w (softmax(z) − onehot(y)) / N; m the row's maximum.
 
@@ -93,14 +106,7 @@ def softmax_crossentropy_soft(type_name: str) -> Any:
                 for j in range(dz.shape[1]):
                     dz[i, j] = weight * scale * (dz[i, j] * factor - targets[i, j])
 
-    @kernel
-    def softmax_crossentropy_soft(loss, dz, z, targets, weights, N):
-        if address(dz) == address(z):
-            rows(loss, dz, dz, targets, weights, N)
-        else:
-            rows(loss, dz, z, targets, weights, N)
-
-    return softmax_crossentropy_soft
+    return _in_place_or_apart(rows)
 
 
 def categorical_crossentropy(type_name: str) -> Any:
@@ -170,14 +176,7 @@ def sigmoid_binary_crossentropy(type_name: str) -> Any:
             for j in range(dz.shape[1]):
                 dz[i, j] = factor * (sigmoid(z[i, j]) - targets[i, j])
 
-    @kernel
-    def sigmoid_binary_crossentropy(loss, dz, z, targets, weights, N):
-        if address(dz) == address(z):
-            rows(loss, dz, dz, targets, weights, N)
-        else:
-            rows(loss, dz, z, targets, weights, N)
-
-    return sigmoid_binary_crossentropy
+    return _in_place_or_apart(rows)
 
 
 def binary_crossentropy(type_name: str) -> Any:
@@ -226,11 +225,4 @@ def mean_squared_error(type_name: str) -> Any:
             for j in range(dz.shape[1]):
                 dz[i, j] = factor * (z[i, j] - targets[i, j])
 
-    @kernel
-    def mean_squared_error(loss, dz, z, targets, weights, N):
-        if address(dz) == address(z):
-            rows(loss, dz, dz, targets, weights, N)
-        else:
-            rows(loss, dz, z, targets, weights, N)
-
-    return mean_squared_error
+    return _in_place_or_apart(rows)
