@@ -178,6 +178,7 @@ class EarlyStopping(Callback):
         """Put the best epoch's weights back."""
         if self._weights is not None:
             self.model.parameters[...] = self._weights
+            self._weights = None
 
 
 def check(callbacks: object) -> list[Callback]:

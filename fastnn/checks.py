@@ -37,6 +37,21 @@ def integer(owner: str, argument: str, value: object, low: int) -> int:
     return number
 
 
+def seed(owner: str, value: object) -> int:
+    """`value` as a seed: an integer of 64 bits."""
+    number = integer(owner, "seed", value, 0)
+    if number >= 1 << 64:
+        raise ValueError(f"{owner}: seed must be below 2**64, got {number}")
+    return number
+
+
+def verbose(owner: str, value: object) -> int:
+    """`value` as 0, 1 or 2; "auto" is 1."""
+    if not isinstance(value, (int, str)) or value not in (0, 1, 2, "auto"):
+        raise ValueError(f"{owner}: verbose must be 0, 1 or 2, got {value!r}")
+    return 1 if value == "auto" else int(value)
+
+
 def number(owner: str, argument: str, value: object, interval: str) -> float:
     """`value` as a float in `interval`, written like ``"[0, 1)"`` or ``"(0, inf)"``."""
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -82,7 +97,7 @@ def array(value: object, argument: str, any_shape: bool = False) -> Array:
 
 def finite(values: Array, argument: str, dtype: str) -> None:
     """Refuse NaN, infinity, and what would be infinite in `dtype`; makes no copy of `values`."""
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or values.size == 0:
         return
     largest = np.finfo(dtype).max
     narrows = values.dtype.itemsize > np.dtype(dtype).itemsize
@@ -102,7 +117,7 @@ def like(value: object, argument: str, array_: Array) -> Array:
     values = array(value, argument, any_shape=True)
     if values.shape != array_.shape:
         raise ValueError(f"{argument} must have shape {array_.shape}, got {values.shape}")
-    finite(values, argument, array_.dtype.name)
+    finite(values.reshape(-1), argument, array_.dtype.name)
     return values
 
 
@@ -168,7 +183,8 @@ def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
         if values.min() < 0 or values.max() >= columns:
             bad = values.min() if values.min() < 0 else values.max()
             raise ValueError(f"{argument} must hold labels from 0 to {columns - 1}, got {int(bad)}")
-        return Targets(np.ascontiguousarray(values, np.int32))
+        # A copy in any case: labels serve as indices, and the caller's may change meanwhile.
+        return Targets(np.array(values, np.int32))
     if values.ndim != 2 or values.shape[1] != columns:
         raise ValueError(
             f"{argument} must be labels (N,) or rows (N, {columns}), got shape {values.shape}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.engine.tape import Tape
+from fastnn.kernels import state as s
 
 
 class Metric:
@@ -74,6 +75,10 @@ def check(metrics: object) -> list[Metric]:
         else:
             raise TypeError(f"compile: a metric must be a name or a Metric, got {metric!r}")
     names = [metric.name for metric in checked]
+    if "loss" in names:
+        raise ValueError("compile: metrics must not be named 'loss'")
+    if len(names) > s.MAX_METRICS:
+        raise ValueError(f"compile: metrics must be at most {s.MAX_METRICS}, got {len(names)}")
     if len(set(names)) < len(names):
         raise ValueError(f"compile: metrics are named twice: {names}")
     return checked

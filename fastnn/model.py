@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,7 @@ class Sequential(Network):
         self._slots: dict[str, Array] | None = None
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._lock = threading.Lock()
+        self._training = threading.Lock()
         self._told = False
 
     def compile(
@@ -116,7 +118,8 @@ class Sequential(Network):
         )
         self.optimizer, self.loss, self.metrics = chosen
         self._slots = None
-        self._programs.clear()
+        with self._lock:
+            self._programs.clear()
         self.state[s.STEP] = self.epochs_done = 0
 
     # Training and use.
@@ -200,17 +203,18 @@ class Sequential(Network):
         """One step on all rows of x; loss and metrics, as they were before it."""
         self._require_compiled("train_on_batch")
         sources = self._check_data(x, y, sample_weight, class_weight, build=True)
-        self._clear_sums(self.state)
-        with self.training_pass(sources, len(sources.x), 0) as one:
-            one.epoch(len(sources.x), len(sources.x))
-        return self._means(self.state, len(sources.x))
+        with self.being_trained("train_on_batch"):
+            self._clear_sums(self.state)
+            with self.training_pass(sources, len(sources.x), 0) as one:
+                one.epoch(len(sources.x), len(sources.x))
+            return self._means(self.state, len(sources.x))
 
     def evaluate(
         self,
         x: Any,
         y: Any,
         batch_size: int = DEFAULT_ROWS,
-        verbose: int = 0,
+        verbose: int | str = 0,
         sample_weight: Any = None,
     ) -> dict[str, float]:
         """Loss and metrics over all rows of x, without training.
@@ -222,11 +226,12 @@ class Sequential(Network):
         """
         self._require_compiled("evaluate")
         self._require_built("evaluate")
+        shown = checks.verbose("evaluate", verbose)
         rows = checks.integer("evaluate", "batch_size", batch_size, 1)
         sources = self._check_data(x, y, sample_weight, None)
-        return self.evaluate_checked(sources, rows)
+        return self.evaluate_checked(sources, rows, shown)
 
-    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int = 0) -> Array:
+    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Array:
         """The network's output for every row of x.
 
         A row's result does not depend on the rows beside it, or on `batch_size`.
@@ -243,6 +248,7 @@ class Sequential(Network):
         """
         self._require_built("predict")
         most = checks.integer("predict", "batch_size", batch_size, 1)
+        shown = checks.verbose("predict", verbose)
         rows = checks.features(x, "x", self.input_shape, self.dtype)
         out = np.empty((len(rows), *self.output_shape), self.dtype)
         sources = planner.Sources(x=rows, out=out)
@@ -251,7 +257,8 @@ class Sequential(Network):
             planner.prediction_step(tape, self.layers, sources, self.dtype)
 
         batch = min(len(rows), most)
-        with self._pass("predict", step, sources, _room(batch), cpu.new_state(self.seed)) as one:
+        state = cpu.new_state(self.seed)
+        with self._pass("predict", step, sources, _room(batch), state, shown) as one:
             one.epoch(len(rows), batch)
         return out
 
@@ -286,6 +293,16 @@ class Sequential(Network):
                 sample_weight, class_weight, targets, self.output_shape[0], self.dtype, prefix
             )
         return planner.Sources(rows, targets.array, weights)
+
+    @contextlib.contextmanager
+    def being_trained(self, what: str) -> Iterator[None]:
+        """One training of a model at a time: its state is one."""
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError(f"{what}: this model is being trained already")
+        try:
+            yield
+        finally:
+            self._training.release()
 
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:
         """Training steps over `sources`, on the model's own state."""
@@ -344,7 +361,8 @@ class Sequential(Network):
                 self._told = True
             return EagerPass(step, sources, state, self.dtype, training)
         shapes = (None if a is None else (str(a.dtype), a.ndim) for a in sources)
-        hyperparameters = repr(self.optimizer) if training else ""
+        # A program holds hyperparameters: where one was changed, another program is made.
+        hyperparameters = repr((self.optimizer, self.loss, self.layers)) if training else ""
         key = (kind, rows, hyperparameters, *shapes)
         with self._lock:
             program = self._programs.get(key)

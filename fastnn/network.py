@@ -37,7 +37,7 @@ class Network:
         if device not in ("cpu", "auto"):
             raise ValueError(f"Sequential: device must be 'cpu' or 'auto', got {device!r}")
         self.dtype, self.device, self.name = dtype, "cpu", name or "sequential"
-        self.seed = new_seed() if seed is None else checks.integer("Sequential", "seed", seed, 0)
+        self.seed = new_seed() if seed is None else checks.seed("Sequential", seed)
         self.state = cpu.new_state(self.seed)
         self.layers: list[Layer] = []
         self._parameters: Array | None = None
@@ -98,17 +98,18 @@ class Network:
             yield
             return
         parts = [self, *self.layers, *(stage for layer in self.layers for stage in layer.stages())]
-        before = [
-            # Arrays by name are changed in place: of them, what they were is kept, too.
-            {k: type(v)(v) if isinstance(v, Arrays) else v for k, v in own}
-            for own in (vars(part).items() for part in parts)
-        ]
+        before = [dict(vars(part)) for part in parts]
+        # Arrays by name are changed in place: of them, what they were is kept, too.
+        named = [v for own in before for v in own.values() if isinstance(v, Arrays)]
+        arrays = [dict(each) for each in named]
         try:
             yield
         except BaseException:
             for part, attributes in zip(parts, before, strict=True):
                 vars(part).clear()
                 vars(part).update(attributes)
+            for each, kept in zip(named, arrays, strict=True):
+                each.restore(kept)
             raise
 
     def _prepare_layers(self, shape: Shape) -> None:
@@ -116,8 +117,7 @@ class Network:
             if layer._owner is not None:
                 raise ValueError(f"Sequential: {layer!r} already belongs to a model")
             layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{index}"
-            if not layer.built:
-                layer._stream = index
+            layer._stream = index
             layer.prepare(shape, self.dtype, self.seed)
             if layer.dtype != self.dtype:
                 raise ValueError(f"{layer.label} is {layer.dtype}, the model {self.dtype}")
@@ -148,6 +148,8 @@ class Network:
         return arena.allocate(count * itemsize).view(self.dtype)
 
     def _require_built(self, what: str) -> None:
+        if not self.built and self.layers and isinstance(self.layers[0], Input):
+            self.build(self.layers[0].shape)
         if not self.built:
             raise RuntimeError(
                 f"{what}: the model is not built yet; give input_shape, or fit it first"
@@ -155,7 +157,9 @@ class Network:
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """The output of each layer in turn, for loops written by hand."""
-        self.build(checks.features(x, "x", self.input_shape, self.dtype).shape[1:])
+        rows = checks.features(x, "x", self.input_shape, self.dtype)
+        self.build(rows.shape[1:])
+        x = np.ascontiguousarray(rows, self.dtype)
         for layer in self.layers:
             x = layer.forward(x, training=training)
         result: Array = x

@@ -106,11 +106,16 @@ class SGD(Optimizer):
         self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False
     ) -> None:
         super().__init__(learning_rate)
-        self.momentum = checks.number("SGD", "momentum", momentum, "[0, 1)")
+        self._momentum = checks.number("SGD", "momentum", momentum, "[0, 1)")
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov needs a momentum greater than 0")
         self.slots = ("velocity",) if self.momentum else ()
+
+    @property
+    def momentum(self) -> float:
+        """μ; fixed, for with it comes a vector of velocities."""
+        return self._momentum
 
     def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
         """The update of w (P,) by g (P,)."""

@@ -45,7 +45,8 @@ class DivergenceError(ArithmeticError):
     Attributes
     ----------
     step : int
-        The training step, from 0, in which it did. Weights are those with which that step began.
+        The training step, from 0, in which it did. Weights are those with which that step began;
+        only where the update itself overflows have the other elements been updated.
     """
 
     def __init__(self, step: int, message: str) -> None:
@@ -97,9 +98,12 @@ class Scratch:
         self._shared = self._memory[:shared_bytes].view(np.int64)
         self._shared[s.SHARED_YIELD] = _yield_address()
 
-    def lend(self, state: npt.NDArray[np.int64]) -> None:
-        """Let `state` point here, with no value met yet that is not finite."""
+    def clear(self) -> None:
+        """Forget that an op met a value that is not finite."""
         self._shared[s.SHARED_FLAG] = 0
+
+    def lend(self, state: npt.NDArray[np.int64]) -> None:
+        """Let `state` point here."""
         state[s.SHARED], state[s.WORKSPACE] = self.shared_address, self.workspace_address
 
     @property
@@ -245,7 +249,7 @@ class Run:
     """A linked program being run.
 
     Compiled code itself keeps `state` up to date, together with the parameters: whenever Python
-    looks, and wherever an exception ends a run, both are those of some number of whole steps.
+    looks, and wherever an interruption ends a run, both are those of some number of whole steps.
 
     Parameters
     ----------
@@ -277,12 +281,14 @@ class Run:
         Raises
         ------
         DivergenceError
-            If a loss or a new weight was not finite.
+            If a loss, a gradient or a new weight was not finite.
         """
         self.state[[s.FIRST, s.POSITION, s.PIECE]] = 0
         self.state[s.TOTAL], self.state[s.BATCH] = total, batch
         if total == 0:
             return
+        # Not between slices: one may end while an op in pieces has met such a value.
+        self._scratch.clear()
         while self._slice() == s.PAUSED:
             if on_pause is not None:
                 on_pause()

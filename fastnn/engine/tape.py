@@ -104,6 +104,7 @@ class Eager(Saved):
         words = call.integers(lambda array: array.ctypes.data, address)
         with cpu.workspace() as scratch:
             self.state[s.ROWS] = self.rows
+            scratch.clear()
             scratch.lend(self.state)
             cpu.call_op(address(call.key), np.array(words, np.int64), self.state)
             if scratch.flag:
@@ -131,5 +132,6 @@ class Eager(Saved):
         code[0, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
         with cpu.workspace() as scratch:
             self.state[[s.BUDGET, s.POSITION, s.PIECE]] = 1, 0, 0
+            scratch.clear()
             scratch.lend(self.state)
             cpu.call_program(code, self.state)

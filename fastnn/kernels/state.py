@@ -33,7 +33,7 @@ WORKSPACE = 9
 STATUS = 10
 """Why the executor returned: one of the three below."""
 PIECE = 11
-"""The next piece of that op: a long op is done in pieces, so that it too can be left."""
+"""The next piece of the op at POSITION: a long op is done in pieces, so that it can be left."""
 
 FLOATS = 32
 """From this slot on, slots hold float64."""
@@ -60,6 +60,6 @@ WORKSPACE_BYTES = 1 << 18
 """Scratch memory of one thread, for packed panels of a matrix product."""
 
 CODE_WIDTH = 24
-"""Words of a program's row: the op's address, its cost, then its operands."""
+"""Words of a program's row: the op's address, cost and number of pieces, then its operands."""
 CODE_ADDRESS, CODE_COST, CODE_PIECES, CODE_OPERANDS = 0, 1, 2, 3
-"""Where these stand in a row; between them, the pieces that the op is done in."""
+"""Where these stand in a row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,42 @@ Shape = tuple[int, ...]
 DTYPES = ("float32", "float64")
 
 
-class Arrays(dict[str, Array]):
+class Arrays(MutableMapping[str, Array]):
     """Arrays by name whose memory is fixed: assigning to a name writes into its array."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self:
-            super().__setitem__(name, value)
+            self._arrays[name] = np.asarray(checks.array(value, name, any_shape=True), order="C")
             return
         if np.shape(value) != self[name].shape:
             raise ValueError(f"{name} has shape {self[name].shape}, got {np.shape(value)}")
         self[name][...] = value
 
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name} cannot be removed from its layer")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(self._arrays)
+
     def move(self, name: str, array: Array) -> None:
         """Let `name` stand for other memory from now on."""
-        super().__setitem__(name, array)
+        self._arrays[name] = array
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Stand for `arrays` again, and no others."""
+        self._arrays = dict(arrays)
 
 
 class Parameters(Arrays):
@@ -81,6 +104,18 @@ class Layer:
     _forwards: int = 0
     _tape: Eager | None = None
     _owner: object = None
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse a class whose `forward` or `backward` its inherited ops would bypass."""
+        super().__init_subclass__(**arguments)
+        for way in ("forward", "backward"):
+            ops = f"{way}_ops"
+            overridden = way in vars(cls) and ops not in vars(cls)
+            if overridden and getattr(cls, ops) is not getattr(Layer, ops):
+                raise TypeError(
+                    f"{cls.__name__}: {way} of one of fastnn's own layers cannot be overridden, "
+                    f"for compiled steps use {ops}; subclass Layer"
+                )
 
     def __init__(self, name: str | None = None) -> None:
         if name is not None and not isinstance(name, str):
@@ -138,7 +173,7 @@ class Layer:
         ValueError
             If the layer was built for another shape, or cannot take this one.
         """
-        shape = tuple(int(n) for n in input_shape)
+        shape = checks.shape(tuple(input_shape), f"{self.label}: rows")
         if self.built:
             if shape != self.input_shape:
                 raise ValueError(
@@ -265,9 +300,14 @@ class Layer:
         expected = (self._tape.rows, *(self.output_shape or ()))
         if gradient.shape != expected:
             raise ValueError(f"{self.label}: dy must have shape {expected}, got {gradient.shape}")
+        if self._tape.rows == 0:
+            for name in self.grads:
+                self.grads[name][...] = 0
+            return np.empty((0, *(self.input_shape or ())), self.dtype)
+        dx: Array = gradient
         for stage in reversed(self.stages()):
-            gradient = stage.backward_ops(self._tape, gradient, True)
-        return gradient
+            dx = stage.backward_ops(self._tape, dx, True)
+        return dx.copy() if np.may_share_memory(dx, gradient) else dx
 
     def _require(self, way: str) -> None:
         """Refuse a layer of the user's that has not defined `forward` or `backward`."""

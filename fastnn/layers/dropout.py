@@ -34,7 +34,7 @@ class Dropout(Layer):
     def __init__(self, rate: float, seed: int | None = None, name: str | None = None) -> None:
         super().__init__(name)
         self.rate = checks.number("Dropout", "rate", rate, "[0, 1)")
-        self.seed = seed if seed is None else checks.integer("Dropout", "seed", seed, 0)
+        self.seed = seed if seed is None else checks.seed("Dropout", seed)
         self._seed = self.seed
 
     def forward_ops(self, tape: Tape, x: Any) -> Any:

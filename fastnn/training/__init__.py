@@ -1,1 +1,1 @@
-"""Floor 4: the planner, the fit loop, callbacks and history."""
+"""Floor 4: the planner, passes over the data, the fit loop, progress and history."""

@@ -43,9 +43,7 @@ class Fitting:
         self.model, self.callbacks, self.shuffle = model, callbacks, bool(shuffle)
         self.batch = checks.integer("fit", "batch_size", batch_size, 1)
         self.epochs = checks.integer("fit", "epochs", epochs, 0)
-        if not isinstance(verbose, (int, str)) or verbose not in (0, 1, 2, "auto"):
-            raise ValueError(f"fit: verbose must be 0, 1 or 2, got {verbose!r}")
-        self.verbose = 1 if verbose == "auto" else int(verbose)
+        self.verbose = checks.verbose("fit", verbose)
         split = checks.number("fit", "validation_split", validation_split, "[0, 1)")
         get_num_threads()  # a wrong setting in the environment is met here, not half-way
         with model.undone_on_error():
@@ -111,25 +109,27 @@ class Fitting:
         model.stop_training = False
         for callback in self.callbacks:
             callback.model = model
-        try:
-            for callback in self.callbacks:
-                callback.on_train_begin({})
-            with model.training_pass(data, batch, self.verbose) as training:
-                for epoch in range(self.epochs):
-                    for callback in self.callbacks:
-                        callback.on_epoch_begin(epoch, {})
-                    progress.begin(epoch)
-                    logs = self._epoch(training, data, batch, progress)
-                    progress.end(epoch, logs)
-                    history.append(epoch, logs)
-                    for callback in self.callbacks:
-                        callback.on_epoch_end(epoch, logs)
-                    if model.stop_training:
-                        break
-        finally:
-            progress.close()
-            for callback in self.callbacks:
-                callback.on_train_end(logs)
+        begun: list[Callback] = []
+        with model.being_trained("fit"):
+            try:
+                for callback in self.callbacks:
+                    callback.on_train_begin({})
+                    begun.append(callback)
+                with model.training_pass(data, batch, self.verbose) as training:
+                    for epoch in range(self.epochs):
+                        for callback in self.callbacks:
+                            callback.on_epoch_begin(epoch, {})
+                        progress.begin(epoch)
+                        logs = self._epoch(training, data, batch, progress)
+                        progress.end(epoch, logs)
+                        history.append(epoch, logs)
+                        for callback in self.callbacks:
+                            callback.on_epoch_end(epoch, logs)
+                        if model.stop_training:
+                            break
+            finally:
+                progress.close()
+                end_all(begun, logs)
         return history
 
     def _epoch(
@@ -156,3 +156,15 @@ class Fitting:
             logs |= {f"val_{name}": value for name, value in held.items()}
         logs["learning_rate"] = rate
         return logs
+
+
+def end_all(callbacks: list[Callback], logs: dict[str, float]) -> None:
+    """Call `on_train_end` of each, also after one that fails; then raise the first failure."""
+    failures: list[BaseException] = []
+    for callback in callbacks:
+        try:
+            callback.on_train_end(logs)
+        except BaseException as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]

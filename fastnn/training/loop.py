@@ -77,7 +77,11 @@ class CompiledPass:
         threads = get_num_threads()
         large = threads > 1 and program.cost() >= cpu.TEAM_COST
         self._team = cpu.Team(threads) if large else None
-        self._run = cpu.Run(code, self._state, self._team)
+        try:
+            self._run = cpu.Run(code, self._state, self._team)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
