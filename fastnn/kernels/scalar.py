@@ -10,11 +10,9 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
-from fastnn.kernels.transcendental import sigmoid, tanh
-
-formula = register_jitable(fastmath={"contract"}, error_model="numpy")
+from fastnn.kernels.transcendental import formula, sigmoid, tanh
 
 __all__ = [
     "adam_moments",

@@ -41,7 +41,7 @@ _OPTIONS = {
 }
 
 
-def _formula(function):
+def formula(function):
     """Let compiled code call `function`: `register_jitable`, with options by target."""
     for target, options in _OPTIONS.items():
         overload(function, jit_options=options, strict=False, target=target)(lambda *_: function)
@@ -106,14 +106,14 @@ _EXP_LOW64, _EXP_HIGH64, _EXPM1_LOW64 = float64(-746.0), float64(710.0), float64
 _TANH_SMALL32, _TANH_SMALL64 = float32(0.5494), float64(0.5494)
 
 
-@_formula
+@formula
 def _clamp(x, low, high):
     """`x` within [low, high]; NaN stays NaN because no comparison with it holds."""
     x = low if x < low else x
     return high if x > high else x
 
 
-@_formula
+@formula
 def _add(large, small):
     """Their sum, and exactly what rounding lost: |large| >= |small| or large = 0 (Dekker 1971)."""
     total = large + small
@@ -124,7 +124,7 @@ def _add(large, small):
 # The exponential family: x = n ln 2 + r with |r| <= ln(2)/2, e^x = 2^n e^r (Cody and Waite 1980).
 
 
-@_formula
+@formula
 def _reduce32(x):
     """n + 254 in the low bits of an integer, r, and what rounding r lost."""
     shifted = x * _LOG2_E32 + _ROUND32
@@ -134,7 +134,7 @@ def _reduce32(x):
     return bits_from_float32(shifted), r, lost
 
 
-@_formula
+@formula
 def _reduce64(x):
     """n + 2046 in the low bits of an integer, r, and what rounding r lost."""
     shifted = x * _LOG2_E64 + _ROUND64
@@ -144,7 +144,7 @@ def _reduce64(x):
     return bits_from_float64(shifted), r, lost
 
 
-@_formula
+@formula
 def _exp_tail32(r):
     """e^r - 1 - r for |r| <= ln(2)/2."""
     c1, c2, c3, c4, c5 = _EXP32
@@ -152,7 +152,7 @@ def _exp_tail32(r):
     return r * r * q
 
 
-@_formula
+@formula
 def _exp_tail64(r):
     """e^r - 1 - r for |r| <= ln(2)/2."""
     c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _EXP64
@@ -161,7 +161,7 @@ def _exp_tail64(r):
     return r * r * q
 
 
-@_formula
+@formula
 def exp32(x):
     """e^x of a float32."""
     n, r, _ = _reduce32(_clamp(x, _EXP_LOW32, _EXP_HIGH32))
@@ -174,7 +174,7 @@ def exp32(x):
     return mantissa * half * other_half
 
 
-@_formula
+@formula
 def exp64(x):
     """e^x of a float64."""
     n, r, _ = _reduce64(_clamp(x, _EXP_LOW64, _EXP_HIGH64))
@@ -184,7 +184,7 @@ def exp64(x):
     return mantissa * half * other_half
 
 
-@_formula
+@formula
 def expm132(x):
     """e^x - 1 of a float32, accurate near 0."""
     n, r, r_lost = _reduce32(_clamp(x, _EXPM1_LOW32, _EXP_HIGH32))
@@ -196,7 +196,7 @@ def expm132(x):
     return x if abs(x) < float32(2.0**-25) else y  # keeps -0 and the subnormals' last bit
 
 
-@_formula
+@formula
 def expm164(x):
     """e^x - 1 of a float64, accurate near 0."""
     n, r, r_lost = _reduce64(_clamp(x, _EXPM1_LOW64, _EXP_HIGH64))
@@ -207,7 +207,7 @@ def expm164(x):
     return x if abs(x) < 2.0**-54 else y
 
 
-@_formula
+@formula
 def _sigmoid_of_negative32(y):
     """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
     n, r, _ = _reduce32(-_EXP_LOW32 if y > -_EXP_LOW32 else y)
@@ -220,7 +220,7 @@ def _sigmoid_of_negative32(y):
     return (inverse - inverse * (inverse * lost)) * half * other_half
 
 
-@_formula
+@formula
 def _sigmoid_of_negative64(y):
     """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
     n, r, _ = _reduce64(-_EXP_LOW64 if y > -_EXP_LOW64 else y)
@@ -233,21 +233,21 @@ def _sigmoid_of_negative64(y):
     return (inverse - inverse * (inverse * lost)) * half * other_half
 
 
-@_formula
+@formula
 def sigmoid32(x):
     """1/(1 + e^-x) of a float32."""
     below_half = _sigmoid_of_negative32(abs(x))
     return below_half if x < _ZERO32 else float32(1.0) - below_half
 
 
-@_formula
+@formula
 def sigmoid64(x):
     """1/(1 + e^-x) of a float64."""
     below_half = _sigmoid_of_negative64(abs(x))
     return below_half if x < 0.0 else 1.0 - below_half
 
 
-@_formula
+@formula
 def tanh32(x):
     """Hyperbolic tangent of a float32."""
     c0, c1, c2, c3, c4 = _TANH32
@@ -259,7 +259,7 @@ def tanh32(x):
     return float32_from_bits(int32(bits_from_float32(y) | (bits_from_float32(x) & _SIGN_BIT32)))
 
 
-@_formula
+@formula
 def tanh64(x):
     """Hyperbolic tangent of a float64."""
     c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _TANH64
@@ -276,7 +276,7 @@ def tanh64(x):
 # The logarithms: u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), log u = k ln 2 + log(1 + f).
 
 
-@_formula
+@formula
 def _split32(u):
     """k and f of a normal u = 2^k (1 + f); f is exact."""
     bits = bits_from_float32(u)
@@ -284,7 +284,7 @@ def _split32(u):
     return k, float32_from_bits(int32(bits - int32(k << 23))) - float32(1.0)
 
 
-@_formula
+@formula
 def _split64(u):
     """k and f of a normal u = 2^k (1 + f); f is exact."""
     bits = bits_from_float64(u)
@@ -292,7 +292,7 @@ def _split64(u):
     return k, float64_from_bits(bits - (k << 52)) - 1.0
 
 
-@_formula
+@formula
 def _log_sum32(k, f, f_lost):
     """k ln 2 + log(1 + f + f_lost)."""
     c1, c2, c3, c4, c5, c6, c7, c8 = _LOG32
@@ -302,7 +302,7 @@ def _log_sum32(k, f, f_lost):
     return total + (lost + (tail + (f_lost + k * _LN2_LOW32)))
 
 
-@_formula
+@formula
 def _log_sum64(k, f, f_lost):
     """k ln 2 + log(1 + f + f_lost)."""
     # A polynomial in f as in float32 needs 20 coefficients, which take longer than a division.
@@ -318,14 +318,14 @@ def _log_sum64(k, f, f_lost):
     return total + (lost + (tail + (f_lost + k * _LN2_LOW64)))
 
 
-@_formula
+@formula
 def _log_edges(log_u, u, zero, infinity):
     """`log_u` where u is positive and finite, else what belongs there."""
     log_u = u if u == infinity else log_u
     return log_u if u > zero else (-infinity if u == zero else infinity - infinity)
 
 
-@_formula
+@formula
 def log32(x):
     """Natural logarithm of a float32."""
     subnormal = x < float32(2.0**-126)
@@ -334,7 +334,7 @@ def log32(x):
     return _log_edges(_log_sum32(exponent, f, _ZERO32), x, _ZERO32, _INFINITY32)
 
 
-@_formula
+@formula
 def log64(x):
     """Natural logarithm of a float64."""
     subnormal = x < 2.0**-1022
@@ -343,7 +343,7 @@ def log64(x):
     return _log_edges(_log_sum64(exponent, f, _ZERO64), x, _ZERO64, _INFINITY64)
 
 
-@_formula
+@formula
 def log1p32(x):
     """log(1 + x) of a float32, accurate near 0."""
     u = float32(1.0) + x
@@ -357,7 +357,7 @@ def log1p32(x):
     return x if x == _ZERO32 else y  # keeps -0
 
 
-@_formula
+@formula
 def log1p64(x):
     """log(1 + x) of a float64, accurate near 0."""
     u = 1.0 + x

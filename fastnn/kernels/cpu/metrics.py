@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels import state as slot_of
-from fastnn.kernels.cpu.memory import view
+from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.settings import inlined, kernel
-
-_integers = view("int64", 1)
 
 
 @inlined
@@ -80,10 +77,3 @@ def accumulate(type_name: str) -> Any:
             floats[slot] += total
 
     return accumulate
-
-
-@inlined
-def raise_flag(state):
-    """Tell the executor, after this op, that a value was not finite."""
-    shared = _integers(state[slot_of.SHARED], (slot_of.SHARED_SLOTS,))
-    shared[slot_of.SHARED_FLAG] = state[slot_of.POSITION] + 1

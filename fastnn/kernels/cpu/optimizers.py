@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import state as slot_of
+from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.memory import address
-from fastnn.kernels.cpu.metrics import raise_flag
 from fastnn.kernels.cpu.settings import kernel, reduction
 from fastnn.kernels.scalar import adam_moments, adam_update, is_finite, sgd_velocity
 
