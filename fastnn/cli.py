@@ -100,7 +100,7 @@ def info(options: argparse.Namespace) -> int:
 
     from fastnn.engine import cache
 
-    ops = cache.directory() / "ops" / cache.fingerprint()[:32]
+    ops = cache.folder()
     compiled = len(list(ops.glob("*.bin"))) if ops.is_dir() else 0
     for name, value in (
         ("fastnn", fastnn.__version__),

@@ -94,8 +94,13 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+def folder() -> Path:
+    """The folder of the ops compiled for this machine, which need not exist."""
+    return directory() / "ops" / fingerprint()[:32]
+
+
 def _path(key: str) -> Path:
-    return directory() / "ops" / fingerprint()[:32] / f"{key}.bin"
+    return folder() / f"{key}.bin"
 
 
 # Without a home directory there is no place for a cache: `directory` raises RuntimeError.

@@ -24,10 +24,7 @@ def address(key: Key) -> int:
         return known
     with _lock:
         if key not in _addresses:
-            found = cache.read(".".join(key)) or _compile(key)
-            from fastnn.engine import native
-
-            _addresses[key] = native.load(*found)
+            _load(key, cache.read(".".join(key)) or _compile(key))
         return _addresses[key]
 
 
@@ -37,15 +34,27 @@ def prepare(keys: Iterable[Key], report: Callable[[str, int, int], None] | None 
     if not missing:
         return
     with _lock:
-        uncompiled = [key for key in missing if cache.read(".".join(key)) is None]
+        uncompiled = []
+        for key in missing:
+            if key in _addresses:
+                continue  # another thread was faster
+            kept = cache.read(".".join(key))
+            if kept is None:
+                uncompiled.append(key)
+            else:
+                _load(key, kept)
         for done, key in enumerate(uncompiled):
             if report is not None:
                 report(key[0], done, len(uncompiled))
             address(key)
         if uncompiled and report is not None:
             report("", len(uncompiled), len(uncompiled))
-        for key in missing:
-            address(key)
+
+
+def _load(key: Key, compiled: tuple[bytes, str]) -> None:
+    from fastnn.engine import native
+
+    _addresses[key] = native.load(*compiled)
 
 
 def _compile(key: Key) -> tuple[bytes, str]:
