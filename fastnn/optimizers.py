@@ -168,6 +168,7 @@ class Adam(Optimizer):
 
     def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
         """The update of w (P,) by g (P,)."""
+        tape.op("adam_rates", beta_1=self.beta_1, beta_2=self.beta_2)
         tape.update(
             "adam",
             w=w,

@@ -310,8 +310,7 @@ class Run:
         self._budget = min(max(wanted, 1), 4 * self._budget)
         status = int(self.state[s.STATUS])
         if status == s.DIVERGED:
-            # A step ends with the check of the gradients and the update.
-            late = self.state[s.POSITION] >= len(self.code) - 2
+            late = self.code[self.state[s.POSITION], s.CODE_PHASE] != s.GRADIENT
             raise diverged(int(self.state[s.STEP]), "a gradient" if late else "the loss")
         return status
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from fastnn.engine.compiler import Key
-from fastnn.kernels.signatures import Signature, signature
+from fastnn.kernels import state as s
+from fastnn.kernels.signatures import FUNCTIONS, ITEM_BYTES, FINISH_SUFFIX, Signature, signature
 
 
 class Handle(Protocol):
@@ -30,11 +31,23 @@ def bits_of(value: float) -> int:
 
 
 class Call:
-    """One op with its operands: arrays or buffers by name, dimensions, scalars."""
+    """One op with its operands: arrays or buffers by name, dimensions, scalars.
+
+    Attributes
+    ----------
+    finish : list of Call
+        Ops that a product's rows go through, one after the other.
+    phase : int
+        Part of the step that it belongs to: ``state.GRADIENT``, ``CHECK`` or ``COMMIT``.
+    in_one_piece : bool
+        Whether the executor may not leave it half-way.
+    """
 
     def __init__(self, name: str, operands: Mapping[str, Any]) -> None:
         self.signature: Signature = signature(name)
         self.in_one_piece = self.signature.parts == "first"
+        self.phase = s.GRADIENT
+        self.finish: list[Call] = []
         self.arrays: dict[str, Any] = {}
         self.lengths: dict[str, int | None] = {}
         self.types: dict[str, str] = {}
@@ -47,8 +60,11 @@ class Call:
                 continue
             self._measure(name, operand.name, operand.dimensions, value)
             self._type(name, operand.name, operand.type, value)
-        self.scalars = [(s, operands.get(s.name)) for s in self.signature.scalars]
-        unknown = set(operands) - set(self.arrays) - {s.name for s in self.signature.scalars}
+        self.types.setdefault("T", "float64")  # of an op without arrays
+        self.scalars = {
+            scalar.name: operands.get(scalar.name) for scalar in self.signature.scalars
+        }
+        unknown = set(operands) - set(self.arrays) - set(self.scalars)
         if unknown:
             raise TypeError(f"{name}: no operand is called {sorted(unknown)}")
 
@@ -77,22 +93,61 @@ class Call:
         return (self.signature.name, *(self.types[t] for t in ("T", "S") if t in self.types))
 
     @property
+    def finish_key(self) -> Key:
+        """The key of the op's form that finishes a product."""
+        name, *types = self.key
+        return (name + FINISH_SUFFIX, *types)
+
+    @property
     def needs(self) -> list[Key]:
         """All compiled functions that the call needs: the op, and what it calls itself."""
-        functions = [s.type for s, _ in self.scalars if s.type not in ("int", "float")]
-        return [self.key, *((function, self.types["T"]) for function in functions)]
+        functions = [f.type for f in self.signature.scalars if f.type in FUNCTIONS]
+        return [
+            self.key,
+            *((function, self.types["T"]) for function in functions),
+            *(call.finish_key for call in self.finish),
+        ]
+
+    @property
+    def buffers(self) -> list[Any]:
+        """All buffers that the call touches, those of its finishes among them."""
+        arrays = [*self.arrays.values(), *(b for call in self.finish for b in call.buffers)]
+        return [array for array in arrays if hasattr(array, "root")]
+
+    @property
+    def takes_finish(self) -> bool:
+        """Whether it is a product whose tiles other ops can finish."""
+        return any(scalar.type == "chain" for scalar in self.signature.scalars)
+
+    def commit(self) -> None:
+        """Make it a part of the update, which is done whole."""
+        self.phase, self.in_one_piece = s.COMMIT, True
+
+    def bytes_of_state(self, elements: int) -> int:
+        """Bytes that `elements` of all its flat vectors take together."""
+        count = sum(array is not None for array in self.arrays.values())
+        return count * elements * ITEM_BYTES[self.types["T"]]
 
     def integers(
-        self, address_of: Callable[[Any], int], function: Callable[[Key], int]
+        self,
+        address_of: Callable[[Any], int],
+        function: Callable[[Key], int],
+        chain: int = 0,
     ) -> list[int]:
-        """The operands as the op reads them: lengths, addresses, scalars."""
+        """The operands as the op reads them: lengths, addresses, scalars.
+
+        `chain` is the address of the row of its first finish.
+        """
         words = [self.lengths.get(d) or 0 for d in self.signature.dimensions]
         words += [0 if a is None else address_of(a) for a in self.arrays.values()]
-        for scalar, value in self.scalars:
+        for scalar in self.signature.scalars:
+            value = self.scalars[scalar.name]
             if scalar.type == "int":
                 words.append(int(value or 0))
             elif scalar.type == "float":
                 words.append(bits_of(float(value or 0.0)))
+            elif scalar.type == "chain":
+                words.append(chain)
             else:
                 words.append(function((scalar.type, self.types["T"])))
         return words
@@ -100,11 +155,12 @@ class Call:
     def cost(self, rows: int) -> int:
         """A rough estimate of the op's work on `rows` rows, in nanoseconds of one core."""
         lengths = {d: rows if n is None else n for d, n in self.lengths.items()}
-        if "multiply" in (s.name for s, _ in self.scalars):
-            return 100 + lengths["N"] * lengths["I"] * lengths["O"] // 40
-        largest = max(
+        if self.takes_finish:
+            finish = sum(call.cost(rows) for call in self.finish)
+            return finish + 100 + lengths["N"] * lengths["I"] * lengths["O"] // 40
+        sizes = [
             math.prod(lengths[d] for d in o.dimensions if d != "R")
             for o in self.signature.arrays
             if self.arrays[o.name] is not None
-        )
-        return 100 + largest
+        ]
+        return 100 + max(sizes, default=0)

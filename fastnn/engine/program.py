@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.engine import arena
+from fastnn.engine import arena, fusion
 from fastnn.engine.compiler import Key, address
 from fastnn.engine.operands import Call
 from fastnn.engine.tape import Saved
@@ -99,7 +99,17 @@ class Program(Saved):
         It is never done in pieces: wherever a run is left, parameters are those of whole steps.
         """
         self.op(name, **operands)
-        self.calls[-1].in_one_piece = True
+        self.calls[-1].commit()
+
+    def check(self, name: str, **operands: Any) -> None:
+        """Note down the op that looks whether all gradients are finite, before the update."""
+        self.op(name, **operands)
+        self.calls[-1].phase = s.CHECK
+
+    def fuse(self) -> None:
+        """Put together ops that can be done in one; see `fusion`."""
+        self.calls = fusion.fuse(self.calls, self.rows)
+        self._plan = None
 
     @property
     def stopped(self) -> bool:
@@ -120,9 +130,9 @@ class Program(Saved):
     def _make_plan(self) -> tuple[dict[int, int], int]:
         lives: dict[int, arena.Life] = {}
         for position, call in enumerate(self.calls):
-            for value in call.arrays.values():
-                if isinstance(value, Buffer) and value.name is None:
-                    root = value.root
+            for buffer in call.buffers:
+                if buffer.name is None:
+                    root = buffer.root
                     life = lives.setdefault(
                         id(root), arena.Life(root.size(self.rows), position, position)
                     )
@@ -191,13 +201,27 @@ class Program(Saved):
             data: int = value.ctypes.data
             return data
 
-        code = np.zeros((len(self.calls), s.CODE_WIDTH), np.int64)
+        finishes = [(call, finish) for call in self.calls for finish in call.finish]
+        # The finishes' rows stand after the ops', out of the executor's sight.
+        rows = np.zeros((len(self.calls) + len(finishes), s.CODE_WIDTH), np.int64)
+        chains: dict[int, int] = {}
+        at = len(rows)
+        for call, finish in reversed(finishes):
+            at -= 1
+            words = finish.integers(address_of, address)
+            rows[at, s.CODE_ADDRESS] = address(finish.finish_key)
+            rows[at, s.CODE_PHASE] = finish.phase
+            rows[at, s.CODE_NEXT] = chains.get(id(call), 0)
+            rows[at, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
+            chains[id(call)] = rows[at].ctypes.data
+        code = rows[: len(self.calls)]
         for row, call in zip(code, self.calls, strict=True):
             cost = call.cost(self.rows)
             pieces = 1 if call.in_one_piece else -(-cost // PIECE_COST)
-            words = call.integers(address_of, address)
+            words = call.integers(address_of, address, chains.get(id(call), 0))
             row[s.CODE_ADDRESS] = address(call.key)
             row[s.CODE_COST] = cost // pieces
             row[s.CODE_PIECES] = pieces
+            row[s.CODE_PHASE] = call.phase
             row[s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
         return code

@@ -34,6 +34,9 @@ class Tape(Protocol):
     def op(self, name: str, **operands: Any) -> None:
         """Run the op called `name`, or note it down."""
 
+    def check(self, name: str, **operands: Any) -> None:
+        """The op that looks whether all gradients are finite, before the update."""
+
     def update(self, name: str, **operands: Any) -> None:
         """The last op of a training step, the only one that changes parameters."""
 
@@ -110,6 +113,10 @@ class Eager(Saved):
             if scratch.flag:
                 self.state[s.STATUS] = s.DIVERGED
 
+    def check(self, name: str, **operands: Any) -> None:
+        """Run the op that looks whether all gradients are finite."""
+        self.op(name, **operands)
+
     def _checked(self, name: str, operands: dict[str, Any]) -> Call:
         """The call, if its arrays have as many rows as the tape."""
         call = Call(name, operands)
@@ -128,7 +135,8 @@ class Eager(Saved):
         call = self._checked(name, operands)
         words = call.integers(lambda array: array.ctypes.data, address)
         code = np.zeros((1, s.CODE_WIDTH), np.int64)
-        code[0, : s.CODE_OPERANDS] = address(call.key), 1, 1  # one step spends the budget
+        code[0, s.CODE_ADDRESS] = address(call.key)
+        code[0, [s.CODE_COST, s.CODE_PIECES]] = 1  # one step spends the budget
         code[0, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
         with cpu.workspace() as scratch:
             self.state[[s.BUDGET, s.POSITION, s.PIECE]] = 1, 0, 0

@@ -55,3 +55,19 @@ _compile_as_bitcast(float32_from_bits, types.int32)
 _compile_as_bitcast(bits_from_float32, types.float32)
 _compile_as_bitcast(float64_from_bits, types.int64)
 _compile_as_bitcast(bits_from_float64, types.float64)
+
+
+def bits_of(value):
+    """The IEEE 754 bits of a float32 or a float64, as an integer of its size."""
+    return value.view(np.int32 if value.dtype == np.float32 else np.int64)
+
+
+def from_bits(bits):
+    """The float32 of an int32's bits, the float64 of an int64's."""
+    return bits.view(np.float32 if bits.dtype == np.int32 else np.float64)
+
+
+_compile_as_bitcast(bits_of, types.float32)
+_compile_as_bitcast(bits_of, types.float64)
+_compile_as_bitcast(from_bits, types.int32)
+_compile_as_bitcast(from_bits, types.int64)

@@ -9,7 +9,8 @@ A line gives an op's operands in order, outputs first::
 is fixed when a program is made. The element type is the op's first type, ``T``, unless one is
 named after a colon: another of the op's types (``S``) or a fixed one. A question mark marks an
 operand that may be left out. ``rate=float`` is a scalar; ``multiply=product`` is the address of
-a compiled function that is no op itself (`FUNCTIONS`), put in when a program is linked.
+a compiled function that is no op itself (`FUNCTIONS`), put in when a program is linked, and
+``finish=chain`` that of other ops' rows, for each row of a product's tiles to go through.
 
 ``parts`` says how a team of threads cuts the work. ``"N"`` or ``"P"``: into ranges of that
 dimension; a kernel sees arrays that begin at its range. ``"elements"``: all operands are seen as
@@ -43,7 +44,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar operand: its name and type, ``"int"``, ``"float"`` or one of `FUNCTIONS`."""
+    """A scalar operand: its name; ``"int"``, ``"float"``, ``"chain"`` or one of `FUNCTIONS`."""
 
     name: str
     type: str
@@ -51,7 +52,11 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Signature:
-    """An op's operands, the dimensions that are fixed when a program is made, and its cut."""
+    """An op's operands, the dimensions that are fixed when a program is made, and its cut.
+
+    `in_place` names an output and the input that it may take the place of. `result` names the
+    operands that may be rows of a product: the op then can finish it.
+    """
 
     name: str
     arrays: tuple[Operand, ...]
@@ -59,6 +64,7 @@ class Signature:
     dimensions: tuple[str, ...]
     parts: str
     in_place: tuple[str, str] | None
+    result: tuple[str, ...]
 
     @property
     def width(self) -> int:
@@ -87,7 +93,8 @@ def _parse(name: str, parts: str, text: str, in_place: str) -> Signature:
         tuple(scalars),
         tuple(dimensions),
         parts,
-        (pair[0], pair[1]) if pair else None,
+        (pair[0], pair[1]) if len(pair) == 2 else None,
+        tuple(pair) if parts in ("elements", "P") else (),
     )
 
 
@@ -98,13 +105,18 @@ _LABELS = _LOSS.format(targets="labels:int32[N]")
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 """Elementwise activations whose derivative is a function of their output."""
 
-# name: (parts, operands, "output input" that may be one array)
+# name: (parts, operands, "output input" that may be one array; an optimizer's gradient)
 _TABLE: dict[str, tuple[str, str, str]] = {
     "gather": ("N", "out[N,F] source:S[R,F] order:int64[R]?", ""),
     "scatter": ("N", "out[R,F] source[N,F]", ""),
-    "dense_forward": ("own", "y[N,O] x[N,I] w[I,O] b[O]? multiply=product", ""),
-    "dense_backward_input": ("own", "dx[N,I] dy[N,O] w[I,O] multiply=product", ""),
-    "dense_backward_kernel": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
+    "dense_forward": ("own", "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain", ""),
+    "dense_backward_input": ("own", "dx[N,I] dy[N,O] w[I,O] multiply=product finish=chain", ""),
+    "dense_backward_kernel": (
+        "own",
+        "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int",
+        "",
+    ),
+    "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
     **{f"{a}_forward": ("elements", "y[N,F] x[N,F]", "y x") for a in ACTIVATIONS},
     **{f"{a}_backward": ("elements", "dx[N,F] dy[N,F] y[N,F]", "dx dy") for a in ACTIVATIONS},
     "softmax_forward": ("N", "y[N,C] x[N,C]", "y x"),
@@ -122,8 +134,9 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
     "accumulate": ("first", "values[N] slot=int guard=int", ""),
     "guard": ("P", "g[P]", ""),
-    "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", ""),
-    "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", ""),
+    "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", "g"),
+    "adam_rates": ("own", "beta_1=float beta_2=float", ""),
+    "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", "g"),
 }
 
 NAMES = tuple(_TABLE)
@@ -131,9 +144,16 @@ NAMES = tuple(_TABLE)
 FUNCTIONS = ("product",)
 """Compiled functions that ops call: the matrix product is compiled once for all its users."""
 
+FINISH_SUFFIX = "_finish"
+"""What the compiled form of an op that finishes a product's rows has after the op's name."""
+
 
 @cache
 def signature(name: str) -> Signature:
     """The signature of the op called `name`."""
     parts, operands, in_place = _TABLE[name]
     return _parse(name, parts, operands, in_place)
+
+
+FINISHES = tuple(name + FINISH_SUFFIX for name in NAMES if signature(name).result)
+"""The compiled forms of ops that finish a product's rows."""

@@ -40,7 +40,11 @@ FLOATS = 32
 LEARNING_RATE = 32
 LOSS_SUM = 33
 """Sum of the rows' losses since the epoch began; the slots after it sum the metrics."""
-METRIC_SUMS = 34
+UPDATE_RATE = 34
+"""The learning rate with what the optimizer makes of it in this step."""
+UPDATE_CORRECTION = 35
+"""Another factor of the optimizer's that is the same for all elements in one step."""
+METRIC_SUMS = 36
 MAX_METRICS = SLOTS - METRIC_SUMS
 
 FINISHED, PAUSED, DIVERGED = 0, 1, 2
@@ -56,10 +60,13 @@ SHARED_YIELD = 24
 """Slot of the shared block: address of the system's function that gives the core away."""
 SHARED_SLOTS = 32
 
-WORKSPACE_BYTES = 1 << 18
-"""Scratch memory of one thread, for packed panels of a matrix product."""
+WORKSPACE_BYTES = 3 << 17
+"""Scratch memory of one thread, for a matrix product's packed block and a row of its tiles."""
 
 CODE_WIDTH = 24
-"""Words of a program's row: the op's address, cost and number of pieces, then its operands."""
-CODE_ADDRESS, CODE_COST, CODE_PIECES, CODE_OPERANDS = 0, 1, 2, 3
-"""Where these stand in a row."""
+"""Words of a program's row: five that say how to run the op, then its operands."""
+CODE_ADDRESS, CODE_COST, CODE_PIECES, CODE_PHASE, CODE_NEXT, CODE_OPERANDS = range(6)
+"""Where these stand in a row. NEXT is the address of another row, in a chain of finishes, or 0."""
+
+GRADIENT, CHECK, COMMIT = 0, 1, 2
+"""Values of PHASE: forward and backward; the gradients' check; the update, which is done whole."""

@@ -57,6 +57,7 @@ def compile_step(step: Step, like: Sources, rows: int, dtype: str, training: boo
         for name, array in zip(Sources._fields, like, strict=True)
     ]
     step(program, Sources(*handles))
+    program.fuse()
     return program
 
 

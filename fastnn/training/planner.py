@@ -112,7 +112,7 @@ def training_step(
         if not any(trained[: index + 1]):
             break
         delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
-    tape.op("guard", g=flat.gradients)
+    tape.check("guard", g=flat.gradients)
     optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
 
 

@@ -6,6 +6,13 @@ of the state, and which thread of how many calls. What lies between that and a k
 mechanical, and follows from the op's line in ``signatures.py``: it is written here as the text of
 a Python function and compiled together with the kernel.
 
+An op that can finish a product's rows is compiled in a second form, whose name ends in
+``_finish``: ``op_finish(operands, state, result, result_row, start, length, rows, width)``. The
+operands in the signature's `result` then are `rows` rows of `length` elements at `result`,
+`result_row` bytes apart; all others are whole arrays with rows of `width` elements, of which the
+same ones are taken, from element `start` on. With `result` 0 these are only to be fetched into
+the cache. The kernel is the same.
+
 A kernel asks by the names of its parameters for the operands, for dimensions (``N``: the rows of
 the whole batch), and for ``state`` and ``floats``, ``workspace``, ``rank``, ``team``, ``start``
 (the first of the thread's rows in the batch) and ``first`` (the same in the epoch's order).
@@ -29,13 +36,14 @@ from fastnn.kernels.cpu import (
     metrics,
     optimizers,
     random,
+    softmax,
     steps,
 )
-from fastnn.kernels.cpu.memory import view
+from fastnn.kernels.cpu.memory import LINE, prefetch, view
 from fastnn.kernels.cpu.settings import native
-from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
+from fastnn.kernels.signatures import ITEM_BYTES, FINISH_SUFFIX, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random)
+_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random, softmax)
 
 GRAIN = 64
 """A cut between threads falls on a multiple of this many elements, so on a cache line."""
@@ -52,15 +60,22 @@ def factory(name: str) -> Callable[..., Any]:
 
 def _range_lines(op: Signature) -> list[str]:
     """Lines that set `start` and `stop`, this thread's part of the work."""
+    # Divisions take their time, and most programs run on one thread.
     if op.parts == "N":
-        return ["start, stop = N * rank // team, N * (rank + 1) // team"]
+        return [
+            "start, stop = 0, N",
+            "if team > 1:",
+            "    start, stop = N * rank // team, N * (rank + 1) // team",
+        ]
     if op.parts in ("P", "elements"):
         total = "P" if op.parts == "P" else "N * F"
         return [
             f"total = {total}",
-            f"grains = (total + {GRAIN - 1}) // {GRAIN}",
-            f"start = min(total, grains * rank // team * {GRAIN})",
-            f"stop = min(total, grains * (rank + 1) // team * {GRAIN})",
+            "start, stop = 0, total",
+            "if team > 1:",
+            f"    grains = (total + {GRAIN - 1}) // {GRAIN}",
+            f"    start = min(total, grains * rank // team * {GRAIN})",
+            f"    stop = min(total, grains * (rank + 1) // team * {GRAIN})",
         ]
     if op.parts == "first":
         return ["start, stop = 0, (N if rank == 0 else 0)"]
@@ -85,16 +100,30 @@ def _array(op: Signature, operand: Operand, slot: int, element: str) -> str:
     return f"view_{element}_{len(operand.dimensions)}({address}, ({shape},))"
 
 
-def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str:
-    """The text of the function that calls `kernel` with the operands of `op`."""
-    type_of = {"T": element_types[0], "S": element_types[-1]}
-    lines = [
+def _views(op: Signature) -> list[str]:
+    """Lines that make the operands and the state readable, as integers and as floats."""
+    return [
         f"operands = view_int64_1(operands_address, ({op.width},))",
         f"floats_of_op = view_float64_1(operands_address, ({op.width},))",
         f"state = view_int64_1(state_address, ({s.SLOTS},))",
         f"floats = view_float64_1(state_address, ({s.SLOTS},))",
         f"N = state[{s.ROWS}]",
     ]
+
+
+def _scalars(op: Signature) -> dict[str, str]:
+    """The expressions of an op's scalars, by name."""
+    begin = len(op.dimensions) + len(op.arrays)
+    return {
+        scalar.name: f"{'floats_of_op' if scalar.type == 'float' else 'operands'}[{slot}]"
+        for slot, scalar in enumerate(op.scalars, begin)
+    }
+
+
+def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str:
+    """The text of the function that calls `kernel` with the operands of `op`."""
+    type_of = {"T": element_types[0], "S": element_types[-1]}
+    lines = _views(op)
     known = {name: name for name in ("state", "floats", "rank", "team", "N", "start")}
     known["workspace"] = f"state[{s.WORKSPACE}]"
     known["first"] = f"state[{s.FIRST}] + start"
@@ -108,13 +137,46 @@ def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str
         element = type_of.get(operand.type, operand.type)
         known[operand.name] = _array(op, operand, slot, element)
         slot += 1
-    for scalar in op.scalars:
-        known[scalar.name] = f"{'floats_of_op' if scalar.type == 'float' else 'operands'}[{slot}]"
-        slot += 1
+    known |= _scalars(op)
     names = inspect.signature(kernel.py_func).parameters
     call = "kernel(" + ", ".join(known[name] for name in names) + ")"
     lines += ["if start < stop:", f"    {call}"]
     return "\n".join(["def op(operands_address, state_address, rank, team):", *_indent(lines)])
+
+
+def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
+    """The text of the function that calls `kernel` on rows of a product's result."""
+    size = ITEM_BYTES[element_type]
+    known = {name: name for name in ("state", "floats", "N")} | _scalars(op)
+    fetches = []
+    for slot, operand in enumerate(op.arrays, len(op.dimensions)):
+        at = "result + r * result_row"
+        if operand.name not in op.result:
+            at = f"operands[{slot}] + (start + r * width) * {size}"
+            if operand.optional:
+                at = f"({at} if operands[{slot}] != 0 else 0)"
+            fetches += [f"for offset in range(0, length * {size}, {LINE}):",
+                        f"    prefetch({at} + offset)"]  # fmt: skip
+        known[operand.name] = f"view_{element_type}_1({at}, (length,))"
+    names = inspect.signature(kernel.py_func).parameters
+    lines = [
+        *_views(op),
+        "if result == 0:",
+        "    for r in range(rows):",
+        *_indent(_indent(fetches or ["pass"])),
+        "else:",
+        f"    if length == width and result_row == width * {size}:",
+        "        length, rows = length * rows, 1",
+        "    for r in range(rows):",
+        "        kernel(" + ", ".join(known[name] for name in names) + ")",
+    ]
+    return "\n".join(
+        [
+            "def op_finish(operands_address, state_address, result, result_row, start, length, "
+            "rows, width):",
+            *_indent(lines),
+        ]
+    )
 
 
 def _indent(lines: list[str]) -> list[str]:
@@ -126,15 +188,20 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == "run_steps":
         return steps.run_steps().py_func, 5
     if name == "product":
-        return gemm.product(*element_types).py_func, 15
-    op = signature(name)
-    kernel = factory(name)(*element_types)
-    namespace: dict[str, Any] = {"kernel": kernel}
+        return gemm.product(*element_types).py_func, 19
+    op = signature(name.removesuffix(FINISH_SUFFIX))
+    kernel = factory(op.name)(*element_types)
+    namespace: dict[str, Any] = {}
     for item in ITEM_BYTES:
         for dimensions in (1, 2):
             namespace[f"view_{item}_{dimensions}"] = view(item, dimensions)
-    exec(source_of(op, kernel, element_types), namespace)
-    return namespace["op"], 4
+    namespace["kernel"] = kernel
+    if name == op.name:
+        exec(source_of(op, kernel, element_types), namespace)
+        return namespace["op"], 4
+    namespace["prefetch"] = prefetch
+    exec(finish_source_of(op, kernel, *element_types), namespace)
+    return namespace["op_finish"], 8
 
 
 def compile_op(name: str, element_types: tuple[str, ...]) -> tuple[bytes, str]:

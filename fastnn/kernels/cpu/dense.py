@@ -1,17 +1,16 @@
 """Dense layer: y = x·w + b and its three gradients, each one matrix product.
 
-`multiply` is the address of the compiled ``gemm.product`` of the same element type.
+`multiply` is the address of the compiled ``gemm.product`` of the same element type, `finish` the
+chain of functions that it hands its tiles to, or 0.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn.kernels.cpu.gemm import call_product
-from fastnn.kernels.cpu.memory import address, view
-from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.settings import kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
 
@@ -20,12 +19,13 @@ def dense_forward(type_name: str) -> Any:
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_forward(y, x, w, b, multiply, workspace, rank, team):
+    def dense_forward(y, x, w, b, multiply, finish, workspace, state, rank, team):
         rows, columns = y.shape
         depth = x.shape[1]
         call_product(multiply, rows, columns, depth, address(x), depth * size, size,
-                 address(w), columns * size, size, address(b),
-                 address(y), columns * size, workspace, rank, team)  # fmt: skip
+                     address(w), columns * size, size, address(b), 0,
+                     address(y), columns * size, 0, finish, workspace, address(state),
+                     rank, team)  # fmt: skip
 
     return dense_forward
 
@@ -35,42 +35,33 @@ def dense_backward_input(type_name: str) -> Any:
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_backward_input(dx, dy, w, multiply, workspace, rank, team):
+    def dense_backward_input(dx, dy, w, multiply, finish, workspace, state, rank, team):
         rows, columns = dx.shape
         depth = dy.shape[1]
         call_product(multiply, rows, columns, depth, address(dy), depth * size, size,
-                 address(w), size, depth * size, 0,
-                 address(dx), columns * size, workspace, rank, team)  # fmt: skip
+                     address(w), size, depth * size, 0, 0,
+                     address(dx), columns * size, 0, finish, workspace, address(state),
+                     rank, team)  # fmt: skip
 
     return dense_backward_input
 
 
 def dense_backward_kernel(type_name: str) -> Any:
-    """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out."""
-    size = ITEM_BYTES[type_name]
-    vector, zero = view(type_name, 1), getattr(np, type_name)(0)
+    """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out.
 
-    @inlined
-    def sum_rows(total, rows, count, stride):
-        # Adding 0 keeps LLVM from making this loop a call of the C library's memcpy.
-        row = vector(rows, (total.size,))
-        for j in range(total.size):
-            total[j] = row[j] + zero
-        for n in range(1, count):
-            row = vector(rows + n * stride, (total.size,))
-            for j in range(total.size):
-                total[j] += row[j]
+    Where `discard` is 1, dw is only given to `finish`, and its memory left in no known state.
+    """
+    size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_backward_kernel(dw, db, x, dy, multiply, workspace, rank, team):
+    def dense_backward_kernel(
+        dw, db, x, dy, multiply, finish, discard, workspace, state, rank, team
+    ):
         rows, columns = dw.shape
         depth = dy.shape[0]
         call_product(multiply, rows, columns, depth, address(x), size, rows * size,
-                 address(dy), columns * size, size, 0,
-                 address(dw), columns * size, workspace, rank, team)  # fmt: skip
-        if address(db) != 0:
-            first, last = columns * rank // team, columns * (rank + 1) // team
-            sum_rows(vector(address(db) + first * size, (last - first,)),
-                     address(dy) + first * size, depth, columns * size)  # fmt: skip
+                     address(dy), columns * size, size, 0, address(db),
+                     address(dw), columns * size, discard, finish, workspace, address(state),
+                     rank, team)  # fmt: skip
 
     return dense_backward_kernel

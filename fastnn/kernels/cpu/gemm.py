@@ -1,8 +1,13 @@
-"""Matrix products of any shape, from tiles: C = initial + A·B, and the three of a dense layer.
+"""Matrix products of any shape, from tiles: C = initial + A·B, and what is done to C on the way.
 
-The result is cut into panels, as wide as a tile, and a panel into tiles from the top. All of a
-panel's tiles read the same columns of B: where there are enough of them to repay it, or where B
-is a transposed matrix, these columns are first copied ("packed") into one contiguous block.
+B is cut into blocks that fit into the L2 cache. Where there are enough rows of A to repay it, or
+where B is a transposed matrix, a block is first copied ("packed") into panels as wide as a tile,
+each contiguous. Then all rows of A go past the block, as many at a time as a tile is high: these
+few stay in the L1 cache while the block's panels pass by (Goto & van de Geijn 2008).
+
+The row of tiles that is done so is still in a cache, and what comes next for its elements is done
+there: a chain of functions (``finish``), such as an activation or an optimizer's update, each an
+op's kernel that is given these rows instead of whole arrays.
 
 No element's value depends on how the result was cut: each is one chain of FMAs in the order of k.
 """
@@ -11,10 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.memory import native_call, view
+from fastnn.kernels import state as s
+from fastnn.kernels.cpu.memory import LINE, load_int64, native_call, prefetch, view
 from fastnn.kernels.cpu.microkernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -23,7 +30,7 @@ from fastnn.kernels.cpu.microkernel import (
     tile,
     transpose_block,
 )
-from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.cpu.settings import VECTOR_BYTES, inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
 PACK_ROWS = 192
@@ -35,156 +42,248 @@ depth 1024 on 97 against 108.
 """
 
 MAX_DEPTH = 512
-"""Steps of k that one pass over a panel takes at most: a packed block stays in the L2 cache."""
+"""Steps of k that one block of B takes at most."""
+
+BLOCK_BYTES = 1 << 18
+"""Bytes of a block of B: with what passes by, it stays in the L2 cache."""
+
+BLOCK_COLUMNS = 1024
+"""Columns of a block at most: a row of tiles that is not kept has to fit into the workspace."""
 
 
 @intrinsic
 def call_product(
-    typing_context, function, rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias,
-    c, c_row, workspace, rank, team,
+    typing_context, function, rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums,
+    c, c_row, discard, finish, workspace, state, rank, team,
 ):  # fmt: skip
     """Call a compiled `product` through its address; the status of Numba's convention."""
 
     def codegen(context, builder, signature, arguments):
         return native_call(builder, arguments[0], arguments[1:])
 
-    return types.int64(*[types.intp] * 16), codegen
+    return types.int64(*[types.intp] * 20), codegen
+
+
+@intrinsic
+def call_finish(
+    typing_context, function, operands, state, result, result_row, start, length, rows, width
+):
+    """Call a compiled finishing function; see ``adapter.finish_source_of``."""
+
+    def codegen(context, builder, signature, arguments):
+        return native_call(builder, arguments[0], arguments[1:])
+
+    return types.int64(*[types.intp] * 9), codegen
+
+
+@inlined
+def finish_rows(finish, state, result, result_row, start, length, rows, width):
+    """Do to a row of tiles all that the chain of rows beginning at `finish` says."""
+    while finish != 0:
+        call_finish(load_int64(finish + 8 * s.CODE_ADDRESS), finish + 8 * s.CODE_OPERANDS, state,
+                    result, result_row, start, length, rows, width)  # fmt: skip
+        finish = load_int64(finish + 8 * s.CODE_NEXT)
 
 
 def product(type_name: str) -> Any:
     """The function ``C = bias + A·B`` for one element type; see `multiply` inside."""
-    size, width = ITEM_BYTES[type_name], TILE_VECTORS * lanes(type_name)
-    one_vector = lanes(type_name)
+    size, one_vector = ITEM_BYTES[type_name], lanes(type_name)
+    width = TILE_VECTORS * one_vector
+    # A register of half the width costs half the time only where a wide one is done in two halves.
+    half_vector = one_vector // 2 if VECTOR_BYTES == 64 else 0
+    ones_bytes = 64
+    scratch_bytes = TILE_ROWS[0] * BLOCK_COLUMNS * size
     scalars = view(type_name, 1)
+    real = getattr(np, type_name)
     copy_panel_row = copy_row(type_name, TILE_VECTORS)
     transpose = transpose_block(type_name)
 
-    @inlined
-    def copy_scalar(target, source):
-        scalars(target, (1,))[0] = scalars(source, (1,))[0]
-
-    def column_of_tiles(vectors: int, masked: bool) -> Any:
-        """One panel from top to bottom, in the tallest tiles that fit."""
-        tall, half, two, one = (tile(type_name, rows, vectors, masked) for rows in TILE_ROWS)
-        tall_rows, half_rows, two_rows, _ = TILE_ROWS
+    def row_of_tiles(height: int) -> Any:
+        """Tiles of one height side by side: full ones, then vectors, the last of them masked."""
+        full = tile(type_name, height, TILE_VECTORS, one_vector, False)
+        narrow = tile(type_name, height, 1, one_vector, True)
+        half = tile(type_name, height, 1, half_vector, True) if half_vector else narrow
 
         @kernel
-        def multiply_panel(
-            rows, columns, depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row
-        ):
-            i = 0
-            while i < rows:
-                left = rows - i
-                at_a, at_c = a + i * a_row, c + i * c_row
-                at_initial = initial + i * initial_row
-                if left >= tall_rows:
-                    tall(depth, at_a, a_row, a_k, b, b_k, at_initial, initial_row, at_c, c_row,
-                         columns)  # fmt: skip
-                    i += tall_rows
-                elif left >= half_rows:
-                    half(depth, at_a, a_row, a_k, b, b_k, at_initial, initial_row, at_c, c_row,
-                         columns)  # fmt: skip
-                    i += half_rows
-                elif left >= two_rows:
-                    two(depth, at_a, a_row, a_k, b, b_k, at_initial, initial_row, at_c, c_row,
-                        columns)  # fmt: skip
-                    i += two_rows
+        def multiply_rows(
+            columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+            ahead_of, state, start, c_width,
+        ):  # fmt: skip
+            j = 0
+            while columns - j >= width:
+                if ahead_of != 0:
+                    if columns == c_width:  # the same elements, as one run of them
+                        finish_rows(ahead_of, state, 0, 0, start + j * height, width * height, 1,
+                                    c_width)  # fmt: skip
+                    else:
+                        finish_rows(ahead_of, state, 0, 0, start + j, width, height, c_width)
+                full(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, width)
+                b += b_panel
+                c += width * size
+                if initial != 0:
+                    initial += width * size
+                j += width
+            while j < columns:
+                wide = min(one_vector, columns - j)
+                if wide <= half_vector:
+                    half(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, wide)
                 else:
-                    one(depth, at_a, a_row, a_k, b, b_k, at_initial, initial_row, at_c, c_row,
-                        columns)  # fmt: skip
-                    i += 1
+                    narrow(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, wide)
+                b += one_vector * size
+                c += one_vector * size
+                if initial != 0:
+                    initial += one_vector * size
+                j += one_vector
 
-        return multiply_panel
+        return multiply_rows
 
-    full = column_of_tiles(TILE_VECTORS, False)
-    wide_rest = column_of_tiles(TILE_VECTORS, True)
-    narrow_rest = column_of_tiles(1, True)
+    tall_rows, half_rows, two_rows, _ = TILE_ROWS
+    tall, half, two, one = (row_of_tiles(height) for height in TILE_ROWS)
 
     @kernel
     def pack(target, depth, columns, b, b_k):
-        """Rows of B, `columns` of each, one after the other, `width` apart."""
+        """A panel of B, `columns` wide: its rows, one after the other, `width` apart."""
         for k in range(depth):
-            if columns == width:
-                copy_panel_row(target + k * width * size, b + k * b_k)
-            else:
-                for j in range(columns):
-                    copy_scalar(target + (k * width + j) * size, b + k * b_k + j * size)
+            copy_panel_row(target + k * width * size, b + k * b_k, columns)
 
     @kernel
     def pack_transposed(target, depth, columns, b, b_column):
-        """The same where B is stored by columns, `b_column` bytes apart."""
-        j = 0
-        while j < columns:
-            k = 0
-            if columns - j >= one_vector:
-                while k + one_vector <= depth:
-                    at = target + (k * width + j) * size
-                    transpose(at, width * size, b + j * b_column + k * size, b_column)
-                    k += one_vector
-            last = min(j + one_vector, columns)
-            while k < depth:
-                for i in range(j, last):
-                    copy_scalar(target + (k * width + i) * size, b + i * b_column + k * size)
-                k += 1
-            j = last
+        """The same of a B stored by columns, `b_column` bytes apart.
+
+        Square blocks reach beyond `depth` and `columns`: less than a vector of rows after the
+        packed panel is written to, and never read.
+        """
+        for j in range(0, columns, one_vector):
+            for k in range(0, depth, one_vector):
+                at = target + (k * width + j) * size
+                transpose(at, width * size, b + j * b_column + k * size, b_column,
+                          columns - j - 1, depth - k)  # fmt: skip
 
     @kernel
-    def multiply(rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, c, c_row, workspace):
+    def prefetch_block(b, depth, columns, b_k, b_column, done, rows, of):
+        """Ask for the share of a block of B that falls to `rows` out of `of` rows of A."""
+        if b_column == size:
+            lines, stride, length = depth, b_k, columns * size
+        else:
+            lines, stride, length = columns, b_column, depth * size
+        for line in range(lines * done // of, lines * min(done + rows, of) // of):
+            at = b + line * stride
+            for offset in range(0, length, LINE):
+                prefetch(at + offset)
+
+    @kernel
+    def multiply(
+        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
+        finish, workspace, state, row, column,
+    ):  # fmt: skip
         """C = bias + A·B for C of (rows, columns), summed over `depth`.
 
         Addresses, and strides in bytes. B is stored by rows (`b_column` the size of an element)
-        or by columns (`b_k` the size of an element). `bias` is a row of C's width, or 0.
+        or by columns (`b_k` the size of an element). `bias` is a row of C's width, or 0. `sums`,
+        if not 0, is where the sums of B's columns go. Where `discard` is not 0, C serves for
+        partial sums alone, and its rows are given to `finish` without being kept. This C is the
+        part that begins at (row, column) of a matrix `finish` knows, with rows of `c_row` bytes.
         """
         transposed = b_column != size
-        passes = (depth + MAX_DEPTH - 1) // MAX_DEPTH
-        step = (depth + passes - 1) // passes
-        for j in range(0, columns, width):
-            wide = min(width, columns - j)
+        packs = transposed or rows >= PACK_ROWS
+        step = depth
+        if depth > MAX_DEPTH:
+            passes = (depth + MAX_DEPTH - 1) // MAX_DEPTH
+            step = (depth + passes - 1) // passes
+        block_columns = BLOCK_COLUMNS
+        if step * BLOCK_COLUMNS * size > BLOCK_BYTES:
+            block_columns = BLOCK_BYTES // (step * width * size) * width
+        scratch = workspace + ones_bytes
+        packed, c_width = scratch + scratch_bytes, c_row // size
+        scalars(workspace, (1,))[0] = real(1)
+        for first in range(0, columns, block_columns):
+            wide = min(block_columns, columns - first)
             for k in range(0, depth, step):
                 deep = min(step, depth - k)
-                block, block_k = b + k * b_k + j * b_column, b_k
-                if transposed:
-                    pack_transposed(workspace, deep, wide, block, b_column)
-                    block, block_k = workspace, width * size
-                elif rows >= PACK_ROWS:
-                    pack(workspace, deep, wide, block, b_k)
-                    block, block_k = workspace, width * size
-                at_c = c + j * size
-                if k > 0:
-                    initial, initial_row = at_c, c_row
-                elif bias != 0:
-                    initial, initial_row = bias + j * size, 0
-                else:
+                block, block_k, block_panel = b + k * b_k + first * b_column, b_k, width * size
+                if packs:
+                    for j in range(0, wide, width):
+                        panel = packed + j * step * size
+                        if transposed:
+                            pack_transposed(panel, deep, min(width, wide - j),
+                                            block + j * b_column, b_column)  # fmt: skip
+                        else:
+                            pack(panel, deep, min(width, wide - j), block + j * size, b_k)
+                    block, block_k, block_panel = packed, width * size, step * width * size
+                last = k + deep == depth
+                next_k, next_first = k + step, first
+                if last:
+                    next_k, next_first = 0, first + block_columns
+                next_block = b + next_k * b_k + next_first * b_column
+                next_deep = min(step, depth - next_k)
+                next_wide = min(block_columns, columns - next_first)
+                i = 0
+                while i < rows:
+                    left = rows - i
+                    high = (
+                        tall_rows if left >= tall_rows
+                        else half_rows if left >= half_rows
+                        else two_rows if left >= two_rows
+                        else 1
+                    )  # fmt: skip
+                    at_a = a + k * a_k + i * a_row
+                    at_c, at_c_row = c + i * c_row + first * size, c_row
                     initial, initial_row = 0, 0
-                at_a = a + k * a_k
-                if wide == width:
-                    full(rows, wide, deep, at_a, a_row, a_k, block, block_k,
-                         initial, initial_row, at_c, c_row)  # fmt: skip
-                elif wide > one_vector:
-                    wide_rest(rows, wide, deep, at_a, a_row, a_k, block, block_k,
-                              initial, initial_row, at_c, c_row)  # fmt: skip
-                else:
-                    narrow_rest(rows, wide, deep, at_a, a_row, a_k, block, block_k,
-                                initial, initial_row, at_c, c_row)  # fmt: skip
+                    if k > 0:
+                        initial, initial_row = at_c, c_row
+                    elif bias != 0:
+                        initial = bias + first * size
+                    if last and discard != 0:
+                        at_c, at_c_row = scratch, wide * size
+                    start = (row + i) * c_width + column + first
+                    if next_wide > 0:
+                        prefetch_block(next_block, next_deep, next_wide, b_k, b_column, i, high,
+                                       rows)  # fmt: skip
+                    # The optimizer's state is large, and far away: it is asked for a row of
+                    # tiles ahead.
+                    ahead_of = finish if last and discard != 0 and left > high else 0
+                    ahead = start + high * c_width
+                    if high == tall_rows:
+                        tall(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
+                             initial_row, at_c, at_c_row, ahead_of, state, ahead,
+                             c_width)  # fmt: skip
+                    elif high == half_rows:
+                        half(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
+                             initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                    elif high == two_rows:
+                        two(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
+                            initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                    else:
+                        one(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
+                            initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                    if last and finish != 0:
+                        finish_rows(finish, state, at_c, at_c_row, start, wide, high, c_width)
+                    i += high
+                if sums != 0:
+                    at_sums = sums + first * size
+                    one(wide, deep, workspace, 0, 0, block, block_k, block_panel,
+                        at_sums if k > 0 else 0, 0, at_sums, 0, 0, state, 0, 0)  # fmt: skip
 
     @kernel
     def multiply_part(
-        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, c, c_row, workspace,
-        rank, team,
+        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
+        finish, workspace, state, rank, team,
     ):  # fmt: skip
         """The part of the product that thread `rank` of `team` computes: columns, else rows."""
-        panels = (columns + width - 1) // width
-        if panels >= 2 * team or panels >= rows:
-            first = panels * rank // team * width
-            last = min(panels * (rank + 1) // team * width, columns)
-            if first < last:
-                at_bias = bias + first * size if bias != 0 else 0
-                multiply(rows, last - first, depth, a, a_row, a_k, b + first * b_column, b_k,
-                         b_column, at_bias, c + first * size, c_row, workspace)  # fmt: skip
-        else:
-            first, last = rows * rank // team, rows * (rank + 1) // team
-            if first < last:
-                multiply(last - first, columns, depth, a + first * a_row, a_row, a_k, b, b_k,
-                         b_column, bias, c + first * c_row, c_row, workspace)  # fmt: skip
+        first_row, last_row, first, last = 0, rows, 0, columns
+        if team > 1:
+            panels = (columns + width - 1) // width
+            if panels >= 2 * team or panels >= rows:
+                first = panels * rank // team * width
+                last = min(panels * (rank + 1) // team * width, columns)
+            else:
+                first_row, last_row = rows * rank // team, rows * (rank + 1) // team
+        if first < last and first_row < last_row:
+            at_bias = bias + first * size if bias != 0 else 0
+            at_sums = sums + first * size if sums != 0 and first_row == 0 else 0
+            multiply(last_row - first_row, last - first, depth, a + first_row * a_row, a_row, a_k,
+                     b + first * b_column, b_k, b_column, at_bias, at_sums,
+                     c + first_row * c_row + first * size, c_row, discard, finish, workspace,
+                     state, first_row, first)  # fmt: skip
 
     return multiply_part

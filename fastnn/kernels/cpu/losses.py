@@ -10,17 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu.elementwise import (
-    exp_rows,
-    row_max,
-    row_scale,
-    row_shift,
-    row_sum,
-    rows_of_block,
-)
-from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.memory import address, view
+from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.cpu.softmax import NARROW, Transposed, exp_rows, rows_of_block
 from fastnn.kernels.scalar import sigmoid
+from fastnn.kernels.signatures import ITEM_BYTES
 from fastnn.kernels.transcendental import exp, log, log1p
 
 CLIP = 1e-7
@@ -46,39 +41,75 @@ def softmax_crossentropy(type_name: str) -> Any:
     Softmax and cross-entropy as one: no probability is ever formed only to take its logarithm, so
     nothing over- or underflows and nothing is clipped.
     """
-    real, exp_block = getattr(np, type_name), exp_rows(type_name)
+    real, size, exp_block = getattr(np, type_name), ITEM_BYTES[type_name], exp_rows(type_name)
+    largest_of, minus = row_max(type_name), row_minus(type_name)
+    sum_of, times = row_sum(type_name), row_times(type_name)
+    narrow, vector, matrix = Transposed(type_name), view(type_name, 1), view(type_name, 2)
+    count, load, exponentials = narrow.rows, narrow.load, narrow.exponentials
+    maxima, sums, scale_block, store = narrow.maxima, narrow.sums, narrow.scale, narrow.store
 
     @inlined
-    def rows(loss, dz, z, labels, weights, N):
-        scale = real(1) / real(N)
-        step = rows_of_block(z)
+    def narrow_rows(loss, dz, z, labels, weights, scale, workspace):
+        rows, columns = z.shape
+        largest, total = maxima(workspace), sums(workspace)
+        block = matrix(workspace, (columns, count))
+        for i in range(0, rows, count):
+            at, here = i * columns * size, min(count, rows - i)
+            load(workspace, address(z) + at, columns, here)
+            for r in range(here):
+                loss[i + r] = block[labels[i + r], r]
+            exponentials(workspace, columns)
+            for r in range(here):
+                loss[i + r] = log(total[r]) + (largest[r] - loss[i + r])
+                total[r] = scale / total[r]
+            if address(weights) != 0:
+                for r in range(here):
+                    loss[i + r] *= weights[i + r]
+                    total[r] *= weights[i + r]
+            scale_block(workspace, columns)
+            for r in range(here):
+                weight = weights[i + r] if address(weights) != 0 else real(1)
+                block[labels[i + r], r] -= weight * scale
+            store(workspace, address(dz) + at, columns, here)
+
+    @inlined
+    def wide_rows(loss, dz, z, labels, weights, scale, workspace):
+        columns = z.shape[1]
+        row_bytes, step = columns * size, rows_of_block(z)
+        totals = vector(workspace, (step,))
         for begin in range(0, loss.size, step):
             end = min(begin + step, loss.size)
             for i in range(begin, end):
-                largest = row_max(z, i)
+                row = address(z) + i * row_bytes
+                largest = largest_of(row, columns)
                 loss[i] = largest - z[i, labels[i]]
-                row_shift(dz, z, i, largest)
+                minus(address(dz) + i * row_bytes, row, columns, largest)
             exp_block(dz, begin, end)
             for i in range(begin, end):
                 weight = weights[i] if address(weights) != 0 else real(1)
-                total = row_sum(dz, i)
-                loss[i] = weight * (log(total) + loss[i])
-                row_scale(dz, i, weight * scale / total)
+                row = address(dz) + i * row_bytes
+                totals[i - begin] = sum_of(row, columns)
+                times(row, row, columns, weight * (scale / totals[i - begin]))
                 dz[i, labels[i]] -= weight * scale
+            for i in range(begin, end):
+                weight = weights[i] if address(weights) != 0 else real(1)
+                loss[i] = weight * (log(totals[i - begin]) + loss[i])
 
     @kernel
-    def softmax_crossentropy(loss, dz, z, labels, weights, N):
-        if address(dz) == address(z):
-            rows(loss, dz, dz, labels, weights, N)
+    def softmax_crossentropy(loss, dz, z, labels, weights, N, workspace):
+        scale = real(1) / real(N)
+        if z.shape[1] <= NARROW:
+            narrow_rows(loss, dz, z, labels, weights, scale, workspace)
         else:
-            rows(loss, dz, z, labels, weights, N)
+            wide_rows(loss, dz, z, labels, weights, scale, workspace)
 
     return softmax_crossentropy
 
 
 def softmax_crossentropy_soft(type_name: str) -> Any:
     """The same for rows of target probabilities t: loss = Σ t (log Σ e^(z−m) − (z − m))."""
-    real, exp_block = getattr(np, type_name), exp_rows(type_name)
+    real, size, exp_block = getattr(np, type_name), ITEM_BYTES[type_name], exp_rows(type_name)
+    largest_of, minus, sum_of = row_max(type_name), row_minus(type_name), row_sum(type_name)
 
     @reduction
     def target_dot(z, targets, i, largest):
@@ -89,18 +120,20 @@ def softmax_crossentropy_soft(type_name: str) -> Any:
 
     @inlined
     def rows(loss, dz, z, targets, weights, N):
-        scale = real(1) / real(N)
-        step = rows_of_block(z)
+        scale, columns = real(1) / real(N), z.shape[1]
+        row_bytes, step = columns * size, rows_of_block(z)
         for begin in range(0, loss.size, step):
             end = min(begin + step, loss.size)
             for i in range(begin, end):
-                largest = row_max(z, i)
+                row = address(z) + i * row_bytes
+                largest = largest_of(row, columns)
                 loss[i] = target_dot(z, targets, i, largest)
-                row_shift(dz, z, i, largest)
+                minus(address(dz) + i * row_bytes, row, columns, largest)
             exp_block(dz, begin, end)
             for i in range(begin, end):
                 weight = weights[i] if address(weights) != 0 else real(1)
-                mass, total = row_sum(targets, i), row_sum(dz, i)
+                mass = sum_of(address(targets) + i * row_bytes, columns)
+                total = sum_of(address(dz) + i * row_bytes, columns)
                 loss[i] = weight * (mass * log(total) - loss[i])
                 factor = mass / total
                 for j in range(dz.shape[1]):

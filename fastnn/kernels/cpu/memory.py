@@ -11,6 +11,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+LINE = 64
+"""Bytes of a cache line."""
+
 POINTER = ir.PointerType()
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -66,6 +69,21 @@ def load_int64(typing_context, address):
         return builder.load(builder.inttoptr(arguments[0], POINTER), typ=INT64)
 
     return types.int64(types.intp), codegen
+
+
+@intrinsic
+def prefetch(typing_context, address):
+    """Ask for the cache line at an address, soon to be needed, into the L2 cache."""
+
+    def codegen(context, builder, signature, arguments):
+        function_type = ir.FunctionType(ir.VoidType(), [POINTER] + [INT32] * 3)
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        # For reading; 2 of 3 in nearness; data.
+        hints = [ir.Constant(INT32, hint) for hint in (0, 2, 1)]
+        builder.call(function, [builder.inttoptr(arguments[0], POINTER), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
 
 
 def native_call(builder: Any, function: Any, arguments: Any) -> Any:

@@ -42,15 +42,20 @@ def lanes(type_name: str) -> int:
     return VECTOR_BYTES // _ELEMENT[type_name][1]
 
 
-class _Vectors:
+class Vectors:
     """Loads, stores and arithmetic on rows of `vectors` registers, masked to `columns`."""
 
     def __init__(
-        self, builder: Any, type_name: str, vectors: int, columns: Any | None = None
+        self,
+        builder: Any,
+        type_name: str,
+        vectors: int,
+        columns: Any | None = None,
+        vector_lanes: int = 0,
     ) -> None:
         self.builder, self.vectors = builder, vectors
         self.element, self.size, suffix = _ELEMENT[type_name]
-        self.lanes = lanes(type_name)
+        self.lanes = vector_lanes or lanes(type_name)
         self.type = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.type, [0.0] * self.lanes)
         name = f"v{self.lanes}{suffix}"
@@ -75,7 +80,8 @@ class _Vectors:
 
     def _masks(self, columns: Any) -> list[Any]:
         """For each vector, which of its lanes lie left of `columns`."""
-        limit = self.broadcast(columns, ir.VectorType(INT64, self.lanes))
+        columns = self.builder.trunc(columns, INT32)
+        limit = self.broadcast(columns, ir.VectorType(INT32, self.lanes))
         return [
             self.builder.icmp_signed(
                 "<",
@@ -84,6 +90,10 @@ class _Vectors:
             )
             for v in range(self.vectors)
         ]
+
+    def constant(self, value: float) -> Any:
+        """A vector of `value` in all lanes."""
+        return ir.Constant(self.type, [value] * self.lanes)
 
     def pointer(self, address: Any, offset: int = 0) -> Any:
         if offset:
@@ -100,13 +110,14 @@ class _Vectors:
         value = self.builder.load(self.pointer(address), typ=self.element)
         return self.broadcast(value, self.type)
 
-    def load_row(self, address: Any) -> list[Any]:
+    def load_row(self, address: Any, outside: float = 0.0) -> list[Any]:
+        """The vectors at an address; masked lanes hold `outside`."""
         row = []
         for v in range(self.vectors):
             source = self.pointer(address, v * self.lanes * self.size)
             if self.masks is not None:
                 alignment = ir.Constant(INT32, self.size)
-                arguments = [source, alignment, self.masks[v], self.zero]
+                arguments = [source, alignment, self.masks[v], self.constant(outside)]
                 row.append(self.builder.call(self.masked_load, arguments))
             else:
                 row.append(self.builder.load(source, typ=self.type, align=self.size))
@@ -123,7 +134,7 @@ class _Vectors:
 
 
 @cache
-def tile(type_name: str, rows: int, vectors: int, masked: bool) -> Any:
+def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: bool) -> Any:
     """The microkernel for one shape of tile; where `masked`, only `columns` of it are touched.
 
     The arguments of what it returns are addresses, and strides in bytes: ``depth, a, a_row, a_k,
@@ -136,7 +147,9 @@ def tile(type_name: str, rows: int, vectors: int, masked: bool) -> Any:
     ):
         def codegen(context, builder, signature, arguments):
             depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, columns = arguments
-            vector = _Vectors(builder, type_name, vectors, columns if masked else None)
+            vector = Vectors(
+                builder, type_name, vectors, columns if masked else None, vector_lanes
+            )
 
             def row_of(address, stride, r):
                 return builder.add(address, builder.mul(stride, ir.Constant(INT64, r)))
@@ -187,17 +200,29 @@ def tile(type_name: str, rows: int, vectors: int, masked: bool) -> Any:
 
 
 @cache
-def copy_row(type_name: str, vectors: int) -> Any:
-    """The function that copies `vectors` registers from one address to another."""
+def copy_row(type_name: str, vectors: int, masked_store: bool = False) -> Any:
+    """The function that copies the first `columns` elements of `vectors` registers' worth.
+
+    ``copy(target, source, columns)``: what is left of the target's registers becomes 0, or with
+    `masked_store` stays what it was.
+    """
 
     @intrinsic
-    def copy(typing_context, target, source):
+    def copy(typing_context, target, source, columns):
         def codegen(context, builder, signature, arguments):
-            vector = _Vectors(builder, type_name, vectors)
-            vector.store_row(vector.load_row(arguments[1]), arguments[0])
+            target, source, columns = arguments
+            whole = Vectors(builder, type_name, vectors)
+            full = ir.Constant(INT64, vectors * whole.lanes)
+            with builder.if_else(builder.icmp_signed("==", columns, full)) as (then, otherwise):
+                with then:
+                    whole.store_row(whole.load_row(source), target)
+                with otherwise:
+                    masked = Vectors(builder, type_name, vectors, columns)
+                    store = masked if masked_store else whole
+                    store.store_row(masked.load_row(source), target)
             return context.get_dummy_value()
 
-        return types.void(types.intp, types.intp), codegen
+        return types.void(*[types.intp] * 3), codegen
 
     return copy
 
@@ -206,21 +231,27 @@ def copy_row(type_name: str, vectors: int) -> Any:
 def transpose_block(type_name: str) -> Any:
     """The function that transposes a square block, as many rows as a vector has lanes.
 
-    ``transpose(target, target_row, source, source_row)``: addresses, and strides in bytes. Each
-    of log2(lanes) rounds exchanges the off-diagonal halves of ever larger squares.
+    ``transpose(target, target_row, source, source_row, last, columns)``: addresses, and strides
+    in bytes. Of the source, rows after number `last` and columns from `columns` on are not
+    touched; what stands in the target for them means nothing. Each of log2(lanes) rounds exchanges
+    the off-diagonal halves of ever larger squares.
     """
     n = lanes(type_name)
 
     @intrinsic
-    def transpose(typing_context, target, target_row, source, source_row):
+    def transpose(typing_context, target, target_row, source, source_row, last, columns):
         def codegen(context, builder, signature, arguments):
-            target, target_row, source, source_row = arguments
-            vector = _Vectors(builder, type_name, 1)
+            target, target_row, source, source_row, last, columns = arguments
+            masked = Vectors(builder, type_name, 1, columns)
+            vector = Vectors(builder, type_name, 1)
 
-            def row_of(address, stride, r):
-                return builder.add(address, builder.mul(stride, ir.Constant(INT64, r)))
-
-            rows = [vector.load_row(row_of(source, source_row, r))[0] for r in range(n)]
+            rows = []
+            for r in range(n):
+                number = ir.Constant(INT64, r)
+                outside = builder.icmp_signed(">", number, last)
+                number = builder.select(outside, last, number)
+                at = builder.add(source, builder.mul(source_row, number))
+                rows.append(masked.load_row(at)[0])
             half = 1
             while half < n:
                 exchanged = list(rows)
@@ -239,9 +270,10 @@ def transpose_block(type_name: str) -> Any:
                 rows = exchanged
                 half *= 2
             for r in range(n):
-                vector.store_row([rows[r]], row_of(target, target_row, r))
+                at = builder.add(target, builder.mul(target_row, ir.Constant(INT64, r)))
+                vector.store_row([rows[r]], at)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 4), codegen
+        return types.void(*[types.intp] * 6), codegen
 
     return transpose

@@ -1,7 +1,8 @@
 """Optimizers: one pass over the flat vectors of parameters, gradients and running means.
 
-Before it, `guard` stops the run where a gradient is of no use, so that weights stay what they
-were. Should a new value all the same not be finite, its element keeps its old value and its old
+Or over tiles of a kernel's gradient, just computed and never written to memory. Before either,
+`guard` or `guard_product` stops the run where a gradient is of no use, so that weights stay what
+they were. Should a new value all the same not be finite, its element keeps its old value and its old
 running means, and the run's flag is raised: weights never become infinite or NaN.
 """
 
@@ -13,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import state as slot_of
+from fastnn.kernels.bits import bits_of, from_bits
 from fastnn.kernels.cpu.flag import raise_flag
-from fastnn.kernels.cpu.memory import address
-from fastnn.kernels.cpu.settings import kernel, reduction
+from fastnn.kernels.cpu.gemm import call_product
+from fastnn.kernels.cpu.memory import address, view
+from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.scalar import adam_moments, adam_update, is_finite, sgd_velocity
+from fastnn.kernels.signatures import ITEM_BYTES
 
 
-def guard(type_name: str) -> Any:
-    """Raise the run's flag if a gradient, or its square, is not finite."""
+def _zero_or_nan(type_name: str) -> Any:
+    """The function that is 0 where all squares of a vector are finite, else NaN."""
     real = getattr(np, type_name)
 
     @reduction
@@ -30,12 +34,63 @@ def guard(type_name: str) -> Any:
             total += g[i] * g[i] * real(0)
         return total
 
+    return zero_or_nan
+
+
+def guard(type_name: str) -> Any:
+    """Raise the run's flag if a gradient, or its square, is not finite."""
+    real, zero_or_nan = getattr(np, type_name), _zero_or_nan(type_name)
+
     @kernel
     def guard(g, state):
         if not zero_or_nan(g) == real(0):
             raise_flag(state)
 
     return guard
+
+
+def guard_product(type_name: str) -> Any:
+    """The same for a dense kernel's gradient xᵀ·dy and its bias's, which are not computed yet.
+
+    No element of either is larger than N max(|x|, 1) max|dy|. Only where that might be too large
+    are they computed, into dw (I, O) and db (O,), to be looked at one by one. Each thread looks
+    at its own rows, and vouches for its share of the sum.
+    """
+    real, zero_or_nan = getattr(np, type_name), _zero_or_nan(type_name)
+    size, vector = ITEM_BYTES[type_name], view(type_name, 1)
+    largest_square_root = math.sqrt(float(np.finfo(type_name).max)) / 2
+    integer = np.int32 if size == 4 else np.int64
+    no_sign = np.iinfo(integer).max
+
+    @inlined
+    def largest_of_rows(array, first, last):
+        # As integers, the bits of absolute values are in order, infinity and NaN last.
+        columns = array.shape[1]
+        flat = vector(address(array) + first * columns * size, ((last - first) * columns,))
+        largest = integer(0)
+        for i in range(flat.size):
+            largest = max(largest, integer(bits_of(flat[i]) & no_sign))
+        return float(from_bits(largest))
+
+    @kernel
+    def guard_product(dw, db, x, dy, multiply, workspace, state, rank, team):
+        rows = x.shape[0]
+        first, last = rows * rank // team, rows * (rank + 1) // team
+        bound = max(largest_of_rows(x, first, last), 1.0) * largest_of_rows(dy, first, last)
+        if rows * bound < largest_square_root:
+            return
+        inputs, outputs = dw.shape
+        call_product(multiply, inputs, outputs, rows, address(x), size, inputs * size,
+                     address(dy), outputs * size, size, 0, address(db),
+                     address(dw), outputs * size, 0, 0, workspace, address(state),
+                     0, 1)  # fmt: skip
+        total = zero_or_nan(vector(address(dw), (dw.size,)))
+        if address(db) != 0:
+            total += zero_or_nan(db)
+        if not total == real(0):
+            raise_flag(state)
+
+    return guard_product
 
 
 def sgd(type_name: str) -> Any:
@@ -82,8 +137,23 @@ def sgd(type_name: str) -> Any:
     return sgd
 
 
+def adam_rates(type_name: str) -> Any:
+    """Adam's bias corrections of this step, which are the same for every element: into `floats`."""
+
+    @kernel
+    def adam_rates(beta_1, beta_2, state, floats):
+        t = float(state[slot_of.STEP] + 1)
+        floats[slot_of.UPDATE_RATE] = floats[slot_of.LEARNING_RATE] / (1.0 - beta_1**t)
+        floats[slot_of.UPDATE_CORRECTION] = 1.0 / math.sqrt(1.0 - beta_2**t)
+
+    return adam_rates
+
+
 def adam(type_name: str) -> Any:
-    """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected; see ``scalar.adam_update``."""
+    """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected; see ``scalar.adam_update``.
+
+    `adam_rates` comes before it in every step.
+    """
     real = getattr(np, type_name)
 
     @reduction
@@ -102,9 +172,6 @@ def adam(type_name: str) -> Any:
 
     @kernel
     def adam(w, g, m, v, beta_1, beta_2, epsilon, state, floats):
-        t = float(state[slot_of.STEP] + 1)
-        rate = floats[slot_of.LEARNING_RATE] / (1.0 - beta_1**t)
-        correction = 1.0 / math.sqrt(1.0 - beta_2**t)
         bad = update(
             w,
             g,
@@ -114,8 +181,8 @@ def adam(type_name: str) -> Any:
             real(1.0 - beta_1),
             real(beta_2),
             real(1.0 - beta_2),
-            real(rate),
-            real(correction),
+            real(floats[slot_of.UPDATE_RATE]),
+            real(floats[slot_of.UPDATE_CORRECTION]),
             real(epsilon),
         )
         if bad > real(0):

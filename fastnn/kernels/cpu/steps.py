@@ -111,6 +111,9 @@ def run_steps() -> Any:
 
     The flag holds the position of the op that raised it, plus one. A fast thread may raise it for
     the next op while a slow one still looks at this op's: only the matching position counts.
+
+    Once a step's first op of the phase COMMIT has run, the step is run to its end: only between
+    whole steps do parameters change. All that these ops raise is looked at after the last.
     """
     integers = view("int64", 1)
 
@@ -126,11 +129,10 @@ def run_steps() -> Any:
             while position < ops:
                 row = code + position * (8 * s.CODE_WIDTH)
                 function = load_int64(row + 8 * s.CODE_ADDRESS)
-                cost, pieces = (
-                    load_int64(row + 8 * s.CODE_COST),
-                    load_int64(row + 8 * s.CODE_PIECES),
-                )
-                state[s.POSITION] = position
+                cost = load_int64(row + 8 * s.CODE_COST)
+                pieces = load_int64(row + 8 * s.CODE_PIECES)
+                commits = load_int64(row + 8 * s.CODE_PHASE) == s.COMMIT
+                state[s.POSITION] = ops - 1 if commits else position
                 while piece < pieces:
                     call_op(
                         function,
@@ -151,7 +153,7 @@ def run_steps() -> Any:
                 if atomic_load(flag) == position:
                     state[s.STATUS], state[s.BUDGET] = s.DIVERGED, budget
                     return
-                if budget <= 0 and position < ops:
+                if budget <= 0 and position < ops and not commits:
                     state[s.POSITION], state[s.PIECE] = position, 0
                     state[s.STATUS], state[s.BUDGET] = s.PAUSED, budget
                     return

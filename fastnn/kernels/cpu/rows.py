@@ -1,0 +1,200 @@
+"""Loops written as vectors: over one row, the last vector masked, and over a stack of vectors.
+
+LLVM vectorises a loop in whole vectors and leaves the rest to scalar code, which for the ten
+columns of a classifier is all of it. Here the rest is one more vector. Sums are in an order that
+follows from the row's length alone.
+
+A stack is as many whole vectors one after the other: a lane of all of them is a row, transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastnn.kernels.cpu.memory import INT32, INT64
+from fastnn.kernels.cpu.microkernel import Vectors
+
+Combine = Callable[[Any, Any, Any], Any]
+"""Of a builder and two vectors, one."""
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    """The larger one, lane by lane; a NaN in b is passed over."""
+    return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+
+def _sum(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fadd(a, b)
+
+
+def _across(builder: Any, vector: Any, lanes: int, combine: Combine) -> Any:
+    """All lanes combined: halves with each other, until one lane is left."""
+    while lanes > 1:
+        lanes //= 2
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        parts = [
+            builder.shuffle_vector(
+                vector,
+                undefined,
+                ir.Constant(ir.VectorType(INT32, lanes), list(range(first, first + lanes))),
+            )
+            for first in (0, lanes)
+        ]
+        vector = combine(builder, *parts)
+    return builder.extract_element(vector, ir.Constant(INT32, 0))
+
+
+def _each_vector(builder: Any, type_name: str, columns: Any, body: Any) -> None:
+    """``body(vectors, offset)`` for each vector of a row, masked to what is left of the row."""
+    lanes = Vectors(builder, type_name, 1).lanes
+    step = ir.Constant(INT64, lanes)
+    with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), columns, step) as (j, _):
+        vector = Vectors(builder, type_name, 1, builder.sub(columns, j))
+        body(vector, builder.mul(j, ir.Constant(INT64, vector.size)))
+
+
+def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
+    @cache
+    def reduction(type_name: str, factors: int = 1) -> Any:
+        item = getattr(types, type_name)
+
+        def codegen(context, builder, signature, arguments):
+            *rows, columns = arguments
+            plain = Vectors(builder, type_name, 1)
+            total = cgutils.alloca_once_value(builder, plain.constant(start))
+
+            def body(vector, offset):
+                value = vector.load_row(builder.add(rows[0], offset), start)[0]
+                for row in rows[1:]:
+                    other = vector.load_row(builder.add(row, offset))[0]
+                    value = builder.fmul(value, other)
+                builder.store(combine(builder, builder.load(total), value), total)
+
+            _each_vector(builder, type_name, columns, body)
+            return _across(builder, builder.load(total), plain.lanes, combine)
+
+        if factors == 1:
+
+            @intrinsic
+            def reduce_one(typing_context, row, columns):
+                return item(types.intp, types.intp), codegen
+
+            return reduce_one
+
+        @intrinsic
+        def reduce_two(typing_context, row, other, columns):
+            return item(types.intp, types.intp, types.intp), codegen
+
+        return reduce_two
+
+    return reduction
+
+
+row_max = _reduction(_larger, float("-inf"))
+"""``row_max(type_name)(row, columns)``: the largest element; a NaN is passed over."""
+
+row_sum = _reduction(_sum, 0.0)
+"""``row_sum(type_name)(row, columns)``; with 2 factors ``(row, other, columns)``, of products."""
+
+
+def _map(operation: str) -> Callable[[str], Any]:
+    @cache
+    def mapping(type_name: str) -> Any:
+        @intrinsic
+        def apply(typing_context, out, row, columns, scalar):
+            def codegen(context, builder, signature, arguments):
+                out, row, columns, scalar = arguments
+                plain = Vectors(builder, type_name, 1)
+                operand = plain.broadcast(scalar, plain.type)
+
+                def body(vector, offset):
+                    value = vector.load_row(builder.add(row, offset))[0]
+                    value = getattr(builder, operation)(value, operand)
+                    vector.store_row([value], builder.add(out, offset))
+
+                _each_vector(builder, type_name, columns, body)
+                return context.get_dummy_value()
+
+            item = getattr(types, type_name)
+            return types.void(types.intp, types.intp, types.intp, item), codegen
+
+        return apply
+
+    return mapping
+
+
+row_minus = _map("fsub")
+"""``row_minus(type_name)(out, row, columns, scalar)``: out = row − scalar."""
+
+row_times = _map("fmul")
+"""``row_times(type_name)(out, row, columns, scalar)``: out = row · scalar."""
+
+
+def _stack_reduction(combine: Combine) -> Callable[[str], Any]:
+    @cache
+    def reduction(type_name: str) -> Any:
+        @intrinsic
+        def reduce(typing_context, target, stack, count):
+            def codegen(context, builder, signature, arguments):
+                target, stack, count = arguments
+                vector = Vectors(builder, type_name, 1)
+                total = cgutils.alloca_once_value(builder, vector.load_row(stack)[0])
+                one = ir.Constant(INT64, 1)
+                with cgutils.for_range_slice(builder, one, count, one) as (j, _):
+                    offset = builder.mul(j, ir.Constant(INT64, vector.lanes * vector.size))
+                    value = vector.load_row(builder.add(stack, offset))[0]
+                    builder.store(combine(builder, builder.load(total), value), total)
+                vector.store_row([builder.load(total)], target)
+                return context.get_dummy_value()
+
+            return types.void(*[types.intp] * 3), codegen
+
+        return reduce
+
+    return reduction
+
+
+stack_max = _stack_reduction(_larger)
+"""``stack_max(type_name)(target, stack, count)``: lane by lane the largest of `count` vectors."""
+
+stack_sum = _stack_reduction(_sum)
+"""``stack_sum(type_name)(target, stack, count)``: their sum, from the first on."""
+
+
+def _stack_map(operation: str) -> Callable[[str], Any]:
+    @cache
+    def mapping(type_name: str) -> Any:
+        @intrinsic
+        def apply(typing_context, stack, count, operand):
+            def codegen(context, builder, signature, arguments):
+                stack, count, operand = arguments
+                vector = Vectors(builder, type_name, 1)
+                operand = vector.load_row(operand)[0]
+                with cgutils.for_range(builder, count) as loop:
+                    offset = builder.mul(
+                        loop.index, ir.Constant(INT64, vector.lanes * vector.size)
+                    )
+                    at = builder.add(stack, offset)
+                    value = getattr(builder, operation)(vector.load_row(at)[0], operand)
+                    vector.store_row([value], at)
+                return context.get_dummy_value()
+
+            return types.void(*[types.intp] * 3), codegen
+
+        return apply
+
+    return mapping
+
+
+stack_minus = _stack_map("fsub")
+"""``stack_minus(type_name)(stack, count, vector)``: each vector of the stack minus this one."""
+
+stack_times = _stack_map("fmul")
+"""``stack_times(type_name)(stack, count, vector)``: each vector of the stack times this one."""
