@@ -42,6 +42,7 @@ class Network:
         self.layers: list[Layer] = []
         self._parameters: Array | None = None
         self._gradients: Array | None = None
+        self._built_layers: list[Layer] = []
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(f"Sequential: layers must be a list of layers, got {layers!r}")
         for layer in layers:
@@ -142,6 +143,7 @@ class Network:
                 layer.grads.move(name, gradients[begin:end].reshape(value.shape))
                 begin = end
         self._parameters, self._gradients = parameters, gradients
+        self._built_layers = list(self.layers)
 
     def _vector(self, count: int) -> Array:
         itemsize = np.dtype(self.dtype).itemsize
@@ -154,6 +156,9 @@ class Network:
             raise RuntimeError(
                 f"{what}: the model is not built yet; give input_shape, or fit it first"
             )
+        if self.layers != self._built_layers:
+            # Shapes and programs were made for those.
+            raise RuntimeError(f"{what}: layers were changed after the model was built")
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """The output of each layer in turn, for loops written by hand."""
