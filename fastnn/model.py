@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,11 @@ from fastnn import metrics as metrics_module
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.layers.base import Layer
-from fastnn.network import Network
-from fastnn.training import inference, planner
+from fastnn.network import DEFAULT_ROWS, Network, room
+from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
-from fastnn.training.loop import CompiledPass, CompiledStep, EagerPass, Pass, Step
-from fastnn.training.progress import compiling
+from fastnn.training.loop import Pass
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,14 +29,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Shape = tuple[int, ...]
 
-DEFAULT_ROWS = 1024
-"""Rows that `predict` and `evaluate` take at once, unless told otherwise."""
-
 FORMAT = 1
 """Version of what `save` writes."""
-
-KEPT_PROGRAMS = 16
-"""Programs that a model keeps: one for each batch size and kind of data that it has met."""
 
 
 class Sequential(Network):
@@ -88,11 +80,7 @@ class Sequential(Network):
         self.stop_training = False
         self.epochs_done = 0
         self._slots: dict[str, Array] | None = None
-        self._programs: dict[tuple[Any, ...], CompiledStep] = {}
-        self._forwards: dict[int, inference.Forward | None] = {}
-        self._lock = threading.Lock()
         self._training = threading.Lock()
-        self._told = False
 
     def compile(
         self,
@@ -231,102 +219,7 @@ class Sequential(Network):
         sources = self._check_data(x, y, sample_weight, None)
         return self.evaluate_checked(sources, rows, shown)
 
-    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Array:
-        """The network's output for every row of x.
-
-        A row's result does not depend on the rows beside it, or on `batch_size`.
-
-        Parameters
-        ----------
-        x : array_like, (N, ...)
-        batch_size : int
-            Rows taken at once.
-
-        Returns
-        -------
-        ndarray, (N, ...)
-        """
-        self._require_built("predict")
-        most = checks.integer("predict", "batch_size", batch_size, 1)
-        shown = checks.verbose("predict", verbose)
-        rows = checks.features(x, "x", self.input_shape, self.dtype)
-        if len(rows) <= most:
-            room = _room(len(rows))
-            if room not in self._forwards:
-                self._forwards[room] = self._forward(room, shown)
-            forward = self._forwards[room]
-            if forward is not None and forward.short:
-                return forward(rows)
-        out = np.empty((len(rows), *self.output_shape), self.dtype)
-        sources = planner.Sources(x=rows, out=out)
-        batch = min(len(rows), most)
-        state = cpu.new_state()
-        with self._pass(
-            "predict", self._prediction_step, sources, _room(batch), state, shown
-        ) as one:
-            one.epoch(len(rows), batch)
-        return out
-
-    def compiled_predict(self, rows: int = 1) -> inference.CompiledFunction:
-        """A function for the output of `rows` rows, with the least overhead that can be had.
-
-        ``f(x, out=None)`` takes a NumPy array of shape (rows, ...) and real numbers, and returns a
-        new array, or `out`, which must have the output's shape and the model's dtype. The result
-        is that of `predict`, to the bit. Weights are read at each call, so training goes on
-        meanwhile if it likes. Any number of threads may call it at once; compiled code runs
-        on the calling thread, in one call that holds no lock of Python's and that Ctrl-C does not
-        interrupt.
-
-        It looks at shape and element type alone: where `predict` refuses a row with NaN, infinity
-        or a number that the model's dtype cannot hold, here such a row's output has no meaning;
-        that of the others is right.
-
-        Parameters
-        ----------
-        rows : int
-            Rows in each call.
-
-        Returns
-        -------
-        callable
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not built, or has a layer that exists only in Python.
-
-        Examples
-        --------
-        >>> import fastnn, numpy as np
-        >>> model = fastnn.Sequential([fastnn.Dense(3, activation="tanh")], input_shape=(4,))
-        >>> policy = model.compiled_predict()
-        >>> observation, action = np.ones((1, 4), np.float32), np.empty((1, 3), np.float32)
-        >>> policy(observation, out=action) is action
-        True
-        >>> bool((action == model.predict(observation)).all())
-        True
-        """
-        self._require_built("compiled_predict")
-        forward = self._forward(checks.integer("compiled_predict", "rows", rows, 1), 0)
-        if forward is None:
-            names = ", ".join(layer.label for layer in self.layers if layer.in_python)
-            raise RuntimeError(f"compiled_predict: {names}: only in Python, cannot be compiled")
-        return inference.function(forward)
-
     # What these are made of.
-
-    def _prediction_step(self, tape: Any, sources: planner.Sources) -> None:
-        planner.prediction_step(tape, self.layers, sources, self.dtype)
-
-    def _forward(self, rows: int, verbose: int) -> inference.Forward | None:
-        """Predictions of up to `rows` rows in one call; None if some layer is only in Python."""
-        if any(layer.in_python for layer in self.layers):
-            return None
-        shapes = self.layers[0].input_shape or (), self.output_shape
-        x, out = (np.empty((0, *shape), self.dtype) for shape in shapes)
-        sources = planner.Sources(x=x, out=out)
-        step = self._compiled("predict", self._prediction_step, sources, rows, verbose)
-        return inference.Forward(step, *shapes)
 
     def _require_compiled(self, what: str) -> tuple[losses.Loss, optimizers.Optimizer]:
         if self.loss is None or self.optimizer is None:
@@ -380,7 +273,8 @@ class Sequential(Network):
                 tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
             )
 
-        return self._pass("train", step, sources, rows, self.state, verbose, training=True)
+        hyperparameters = repr((optimizer, loss, self.layers))
+        return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
 
     def evaluate_checked(
         self, sources: planner.Sources, rows: int = DEFAULT_ROWS, verbose: int = 0
@@ -393,7 +287,7 @@ class Sequential(Network):
 
         state, total = cpu.new_state(), len(sources.x)
         batch = min(total, rows)
-        with self._pass("evaluate", step, sources, _room(batch), state, verbose) as one:
+        with self._pass("evaluate", step, sources, room(batch), state, verbose) as one:
             one.epoch(total, batch)
         return self._means(state, total)
 
@@ -404,53 +298,6 @@ class Sequential(Network):
             self._slots = {name: self._vector(self.parameters.size) for name in optimizer.slots}
         assert self._gradients is not None
         return planner.Flat(self.parameters, self._gradients, self._slots)
-
-    def _pass(
-        self,
-        kind: str,
-        step: Step,
-        sources: planner.Sources,
-        rows: int,
-        state: npt.NDArray[np.int64],
-        verbose: int = 0,
-        training: bool = False,
-    ) -> Pass:
-        in_python = [layer.label for layer in self.layers if layer.in_python]
-        if in_python:
-            if verbose and not self._told:
-                names = ", ".join(in_python)
-                print(
-                    f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
-                )
-                self._told = True
-            return EagerPass(step, sources, state, self.dtype, training)
-        return CompiledPass(
-            self._compiled(kind, step, sources, rows, verbose, training), sources, state
-        )
-
-    def _compiled(
-        self,
-        kind: str,
-        step: Step,
-        sources: planner.Sources,
-        rows: int,
-        verbose: int,
-        training: bool = False,
-    ) -> CompiledStep:
-        """The step's program, from the store or new, with all its ops compiled."""
-        shapes = (None if a is None else (a.dtype, a.ndim) for a in sources)
-        # A program holds hyperparameters: where one was changed, another program is made.
-        hyperparameters = repr((self.optimizer, self.loss, self.layers)) if training else ""
-        key = (kind, rows, hyperparameters, *shapes)
-        with self._lock:
-            compiled = self._programs.get(key)
-            if compiled is None:
-                compiled = CompiledStep(step, sources, rows, self.dtype, training)
-                while len(self._programs) >= KEPT_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = compiled
-        compiled.prepare(compiling(verbose))
-        return compiled
 
     def _clear_sums(self, state: npt.NDArray[np.int64]) -> None:
         state[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)] = 0
@@ -564,8 +411,3 @@ def _restore(
     model.state[s.STEP] = checks.integer("load", "step", config["step"], 0)
     model.epochs_done = checks.integer("load", "epochs_done", config["epochs_done"], 0)
     return model
-
-
-def _room(rows: int) -> int:
-    """The next power of two: data sets of many sizes then share a few programs."""
-    return 1 << (rows - 1).bit_length()

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 import fastnn
 import fastnn.model
+import fastnn.network
 from fastnn import checks
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -337,6 +338,5 @@ def test_what_is_finite_in_the_networks_type_passes(values: Array, dtype: str) -
 
 
 def test_examples_of_the_model() -> None:
-    result = doctest.testmod(fastnn.model)
-    assert result.attempted > 5
-    assert result.failed == 0
+    results = [doctest.testmod(module) for module in (fastnn.model, fastnn.network)]
+    assert all(result.attempted > 2 and result.failed == 0 for result in results)

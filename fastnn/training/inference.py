@@ -39,7 +39,8 @@ class Staged:
     x, y : ndarray, (rows, ...)
         What it reads and what it writes.
     slots : memoryview
-        Its state; to set a slot so takes half the time that it takes through NumPy.
+        Its state: what the executor has left of it, but for FIRST, is right for the next call.
+        To set a slot so takes half the time that it takes through NumPy.
     call : callable
         Runs it; the status.
     """
