@@ -18,6 +18,9 @@ import fastnn
 import fastnn.model
 import fastnn.network
 from fastnn import checks
+from fastnn.engine.linking import Linked
+from fastnn.engine.program import Program
+from fastnn.training.loop import KEPT_RUNS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -115,6 +118,65 @@ def test_results_are_new_arrays_unless_one_is_given() -> None:
     square = fastnn.Sequential([fastnn.Dense(FEATURES)], input_shape=(FEATURES,), seed=0)
     both, expected = x[:1].copy(), square.predict(x[:1])
     assert_same(square.compiled_predict()(both, both), expected)
+
+
+# Linked once, bound anew
+
+
+@pytest.mark.parametrize("loss", ["mse", "categorical_crossentropy"])
+def test_a_kept_program_serves_other_arrays(loss: str) -> None:
+    def trained(relink: bool) -> tuple[bytes, list[Any]]:
+        model = fastnn.Sequential(
+            [fastnn.Dense(9, "tanh"), fastnn.Dense(FEATURES)], FEATURES, seed=2
+        )
+        model.compile("adam", loss, metrics=["accuracy"])
+        figures = []
+        for seed in range(3):
+            x = np.abs(rows_of(50, seed=seed))
+            x /= x.sum(axis=1, keepdims=True)
+            y = x if seed == 0 else x[::-1].copy()  # at first both are one array
+            weights = np.linspace(0.5, 1, 50)
+            model.fit(x, y, batch_size=20, sample_weight=weights, shuffle=seed > 1, verbose=0)
+            figures.append(model.evaluate(x, y, batch_size=16))
+            figures.append(model.predict(x, batch_size=16).tobytes())
+            if relink:
+                model._programs.clear()
+        return model.parameters.tobytes(), figures
+
+    assert trained(relink=False) == trained(relink=True)
+
+
+def test_rows_that_are_the_weights_themselves() -> None:
+    model = fastnn.Sequential([fastnn.Dense(FEATURES, "relu")], FEATURES, seed=2)
+    kernel, x = model.layers[0].kernel, rows_of(FEATURES)
+    compiled = model.compiled_predict(FEATURES)
+    for rows in (kernel, x, kernel):
+        expected = model(rows.copy())
+        for batch in (FEATURES, 4):
+            assert_same(model.predict(rows, batch_size=batch), expected)
+        assert_same(compiled(rows), expected)
+
+
+def test_an_array_that_no_op_touches_cannot_be_bound() -> None:
+    program = Program(4, "float32")
+    x = program.external("x", (0, 3), "float32")
+    program.op("gather", out=program.new((3,)), source=x, order=None)
+    Linked(program, {"x": True, "y": False})
+    with pytest.raises(SystemError, match="no op of the program reads or writes y"):
+        Linked(program, {"x": True, "y": True})
+
+
+def test_what_many_threads_leave_behind_is_bounded() -> None:
+    model = network()
+    model.predict(rows_of(4))
+    (forward,) = model._forwards.values()
+    assert forward is not None
+    taken = [forward.take() for _ in range(3 * KEPT_RUNS)]
+    assert len({each.x.ctypes.data for each in taken}) == len(taken)
+    for each in taken:
+        forward.put_back(each)
+    assert len({id(forward.take()) for _ in range(KEPT_RUNS)} & set(map(id, taken))) == KEPT_RUNS
+    assert forward.take() not in taken
 
 
 # Live weights
