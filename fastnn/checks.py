@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 1 << 20
 """Elements that a check looks at in one go, so that no copy of the data is made."""
 
-SOURCE_TYPES = ("uint8", "float32", "float64")
+SOURCE_TYPES = frozenset(map(np.dtype, ("uint8", "float32", "float64")))
 """Element types that a minibatch is gathered from as they are."""
 
 
@@ -95,18 +96,29 @@ def array(value: object, argument: str, any_shape: bool = False) -> Array:
     return result
 
 
+@cache
+def _limit(given: np.dtype[Any], dtype: str) -> float | None:
+    """The largest number of `dtype`, if numbers of the type `given` can be larger."""
+    wanted = np.dtype(dtype)
+    return float(np.finfo(wanted).max) if given.itemsize > wanted.itemsize else None
+
+
 def finite(values: Array, argument: str, dtype: str) -> None:
     """Refuse NaN, infinity, and what would be infinite in `dtype`; makes no copy of `values`."""
     if values.dtype.kind != "f" or values.size == 0:
         return
-    largest = np.finfo(dtype).max
-    narrows = values.dtype.itemsize > np.dtype(dtype).itemsize
-    rows = max(1, ROWS_AT_ONCE // max(1, values[0].size))
+    limit, rows = _limit(values.dtype, dtype), len(values)
+    if values.size > ROWS_AT_ONCE:
+        rows = max(1, ROWS_AT_ONCE // values[0].size)
     for begin in range(0, len(values), rows):
         part = values[begin : begin + rows]
-        with np.errstate(invalid="ignore"):
-            good = np.abs(part) <= largest if narrows else np.isfinite(part)
-        if not good.all():
+        if limit is None:
+            good = np.isfinite(part)
+        else:
+            with np.errstate(invalid="ignore"):
+                good = np.abs(part) <= limit
+        # For a single row in a third of the time of `good.all()`.
+        if np.count_nonzero(good) < good.size:
             row = begin + int(np.argwhere(~good)[0][0])
             bad = values[row][~good[row - begin]].flat[0] if values.ndim > 1 else values[row]
             raise ValueError(f"{argument} must be finite in {dtype}, got {bad} in row {row}")
@@ -132,8 +144,10 @@ def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtyp
     if input_shape is not None and rows.shape[1:] != input_shape:
         raise ValueError(f"{argument} must have rows of shape {input_shape}, got {rows.shape[1:]}")
     finite(rows, argument, dtype)
-    kept = rows.dtype.name in SOURCE_TYPES and rows.dtype.isnative
     # float64 rows of a float32 network are narrowed batch by batch, not copied.
+    kept = rows.dtype in SOURCE_TYPES
+    if kept and rows.flags.c_contiguous:
+        return rows
     return np.ascontiguousarray(rows, rows.dtype if kept else dtype)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random.bit_generator import ISeedSequence
 
 Array = npt.NDArray[Any]
 Initializer = Callable[[tuple[int, ...], np.random.Generator], Array]
@@ -92,7 +93,19 @@ def draw(
     return drawn
 
 
+class _Key(ISeedSequence):
+    """A seed that is the key itself: Philox's own way to one asks the system for entropy first."""
+
+    def __init__(self, key: Array) -> None:
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Array:
+        """The key, which is what Philox asks for."""
+        return self._key
+
+
 def generator(seed: int, stream: int) -> np.random.Generator:
     """NumPy's generator for one stream of random numbers under a 64-bit seed."""
     key = np.array([seed & (2**64 - 1), stream], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+    sequence: Any = _Key(key)  # NumPy's own annotation forgets that any sequence will do
+    return np.random.Generator(np.random.Philox(sequence))

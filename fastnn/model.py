@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,16 +14,14 @@ from fastnn import callbacks as callbacks_module
 from fastnn import checks, losses, optimizers, serialization
 from fastnn import layers as layers_module
 from fastnn import metrics as metrics_module
-from fastnn.engine import compiler, cpu
-from fastnn.engine.program import Program
+from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.layers.base import Layer
-from fastnn.network import Network
+from fastnn.network import DEFAULT_ROWS, Network, room
 from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
-from fastnn.training.loop import CompiledPass, EagerPass, Pass, Step, compile_step
-from fastnn.training.progress import compiling
+from fastnn.training.loop import Pass
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,14 +29,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Shape = tuple[int, ...]
 
-DEFAULT_ROWS = 1024
-"""Rows that `predict` and `evaluate` take at once, unless told otherwise."""
-
 FORMAT = 1
 """Version of what `save` writes."""
-
-KEPT_PROGRAMS = 16
-"""Programs that a model keeps: one for each batch size and kind of data that it has met."""
 
 
 class Sequential(Network):
@@ -89,10 +80,7 @@ class Sequential(Network):
         self.stop_training = False
         self.epochs_done = 0
         self._slots: dict[str, Array] | None = None
-        self._programs: dict[tuple[Any, ...], Program] = {}
-        self._lock = threading.Lock()
         self._training = threading.Lock()
-        self._told = False
 
     def compile(
         self,
@@ -231,38 +219,7 @@ class Sequential(Network):
         sources = self._check_data(x, y, sample_weight, None)
         return self.evaluate_checked(sources, rows, shown)
 
-    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Array:
-        """The network's output for every row of x.
-
-        A row's result does not depend on the rows beside it, or on `batch_size`.
-
-        Parameters
-        ----------
-        x : array_like, (N, ...)
-        batch_size : int
-            Rows taken at once.
-
-        Returns
-        -------
-        ndarray, (N, ...)
-        """
-        self._require_built("predict")
-        most = checks.integer("predict", "batch_size", batch_size, 1)
-        shown = checks.verbose("predict", verbose)
-        rows = checks.features(x, "x", self.input_shape, self.dtype)
-        out = np.empty((len(rows), *self.output_shape), self.dtype)
-        sources = planner.Sources(x=rows, out=out)
-
-        def step(tape: Any, sources: planner.Sources) -> None:
-            planner.prediction_step(tape, self.layers, sources, self.dtype)
-
-        batch = min(len(rows), most)
-        state = cpu.new_state(self.seed)
-        with self._pass("predict", step, sources, _room(batch), state, shown) as one:
-            one.epoch(len(rows), batch)
-        return out
-
-    # What `fit` and `evaluate` are made of.
+    # What these are made of.
 
     def _require_compiled(self, what: str) -> tuple[losses.Loss, optimizers.Optimizer]:
         if self.loss is None or self.optimizer is None:
@@ -316,7 +273,8 @@ class Sequential(Network):
                 tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
             )
 
-        return self._pass("train", step, sources, rows, self.state, verbose, training=True)
+        hyperparameters = repr((optimizer, loss, self.layers))
+        return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
 
     def evaluate_checked(
         self, sources: planner.Sources, rows: int = DEFAULT_ROWS, verbose: int = 0
@@ -327,9 +285,9 @@ class Sequential(Network):
         def step(tape: Any, sources: planner.Sources) -> None:
             planner.evaluation_step(tape, self.layers, loss, self.metrics, sources, self.dtype)
 
-        state, total = cpu.new_state(self.seed), len(sources.x)
+        state, total = cpu.new_state(), len(sources.x)
         batch = min(total, rows)
-        with self._pass("evaluate", step, sources, _room(batch), state, verbose) as one:
+        with self._pass("evaluate", step, sources, room(batch), state, verbose) as one:
             one.epoch(total, batch)
         return self._means(state, total)
 
@@ -340,39 +298,6 @@ class Sequential(Network):
             self._slots = {name: self._vector(self.parameters.size) for name in optimizer.slots}
         assert self._gradients is not None
         return planner.Flat(self.parameters, self._gradients, self._slots)
-
-    def _pass(
-        self,
-        kind: str,
-        step: Step,
-        sources: planner.Sources,
-        rows: int,
-        state: npt.NDArray[np.int64],
-        verbose: int = 0,
-        training: bool = False,
-    ) -> Pass:
-        in_python = [layer.label for layer in self.layers if layer.in_python]
-        if in_python:
-            if verbose and not self._told:
-                names = ", ".join(in_python)
-                print(
-                    f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
-                )
-                self._told = True
-            return EagerPass(step, sources, state, self.dtype, training)
-        shapes = (None if a is None else (str(a.dtype), a.ndim) for a in sources)
-        # A program holds hyperparameters: where one was changed, another program is made.
-        hyperparameters = repr((self.optimizer, self.loss, self.layers)) if training else ""
-        key = (kind, rows, hyperparameters, *shapes)
-        with self._lock:
-            program = self._programs.get(key)
-            if program is None:
-                program = compile_step(step, sources, rows, self.dtype, training)
-                while len(self._programs) >= KEPT_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = program
-        compiler.prepare([*program.needs, ("run_steps",)], compiling(verbose))
-        return CompiledPass(program, sources, state)
 
     def _clear_sums(self, state: npt.NDArray[np.int64]) -> None:
         state[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)] = 0
@@ -486,8 +411,3 @@ def _restore(
     model.state[s.STEP] = checks.integer("load", "step", config["step"], 0)
     model.epochs_done = checks.integer("load", "epochs_done", config["epochs_done"], 0)
     return model
-
-
-def _room(rows: int) -> int:
-    """The next power of two: data sets of many sizes then share a few programs."""
-    return 1 << (rows - 1).bit_length()

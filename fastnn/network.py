@@ -1,8 +1,10 @@
-"""Layers one after the other with their parameters in one vector: a network, not yet trained."""
+"""Layers one after the other, their parameters in one vector: a network and what it predicts."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,9 @@ from fastnn import checks
 from fastnn.engine import arena, cpu
 from fastnn.layers.base import DTYPES, Arrays, Layer, new_seed, snake_case
 from fastnn.layers.shape import Input
+from fastnn.training import inference, planner
+from fastnn.training.loop import CompiledPass, CompiledStep, EagerPass, Pass, Step
+from fastnn.training.progress import compiling
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,9 +24,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Shape = tuple[int, ...]
 
+DEFAULT_ROWS = 1024
+"""Rows that `predict` and `evaluate` take at once, unless told otherwise."""
+
+KEPT_PROGRAMS = 16
+"""Programs that a model keeps: one for each batch size and kind of data that it has met."""
+
 
 class Network:
-    """What `Sequential` is before it is trained: layers, shapes, parameters."""
+    """What `Sequential` is without training: layers, shapes, parameters, predictions."""
 
     def __init__(
         self,
@@ -42,6 +53,11 @@ class Network:
         self.layers: list[Layer] = []
         self._parameters: Array | None = None
         self._gradients: Array | None = None
+        self._built_layers: list[Layer] = []
+        self._programs: dict[tuple[Any, ...], CompiledStep] = {}
+        self._forwards: dict[int, inference.Forward | None] = {}
+        self._lock = threading.Lock()
+        self._told = False
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(f"Sequential: layers must be a list of layers, got {layers!r}")
         for layer in layers:
@@ -142,6 +158,7 @@ class Network:
                 layer.grads.move(name, gradients[begin:end].reshape(value.shape))
                 begin = end
         self._parameters, self._gradients = parameters, gradients
+        self._built_layers = list(self.layers)
 
     def _vector(self, count: int) -> Array:
         itemsize = np.dtype(self.dtype).itemsize
@@ -154,6 +171,150 @@ class Network:
             raise RuntimeError(
                 f"{what}: the model is not built yet; give input_shape, or fit it first"
             )
+        if self.layers != self._built_layers:
+            # Shapes and programs were made for those.
+            raise RuntimeError(f"{what}: layers were changed after the model was built")
+
+    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Array:
+        """The network's output for every row of x.
+
+        A row's result does not depend on the rows beside it, or on `batch_size`.
+
+        Parameters
+        ----------
+        x : array_like, (N, ...)
+        batch_size : int
+            Rows taken at once.
+
+        Returns
+        -------
+        ndarray, (N, ...)
+        """
+        self._require_built("predict")
+        most = checks.integer("predict", "batch_size", batch_size, 1)
+        shown = checks.verbose("predict", verbose)
+        rows = checks.features(x, "x", self.input_shape, self.dtype)
+        if len(rows) <= most:
+            capacity = room(len(rows))
+            if capacity not in self._forwards:
+                self._forwards[capacity] = self._forward(capacity, shown)
+            forward = self._forwards[capacity]
+            if forward is not None and forward.short:
+                return forward(rows)
+        out = np.empty((len(rows), *self.output_shape), self.dtype)
+        sources = planner.Sources(x=rows, out=out)
+        batch = min(len(rows), most)
+        state = cpu.new_state()
+        step = self._prediction_step
+        with self._pass("predict", step, sources, room(batch), state, shown) as one:
+            one.epoch(len(rows), batch)
+        return out
+
+    def compiled_predict(self, rows: int = 1) -> inference.CompiledFunction:
+        """A function for the output of `rows` rows, with the least overhead that can be had.
+
+        ``f(x, out=None)`` takes a NumPy array of shape (rows, ...) and real numbers, and returns a
+        new array, or `out`, which must have the output's shape and the model's dtype. The result
+        is that of `predict`, to the bit. Weights are read at each call, so training goes on
+        meanwhile if it likes. Any number of threads may call it at once; compiled code runs
+        on the calling thread, in one call that holds no lock of Python's and that Ctrl-C does not
+        interrupt.
+
+        It looks at shape and element type alone: where `predict` refuses a row with NaN, infinity
+        or a number that the model's dtype cannot hold, here such a row's output has no meaning;
+        that of the others is right.
+
+        Parameters
+        ----------
+        rows : int
+            Rows in each call.
+
+        Returns
+        -------
+        callable
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not built, or has a layer that exists only in Python.
+
+        Examples
+        --------
+        >>> import fastnn, numpy as np
+        >>> model = fastnn.Sequential([fastnn.Dense(3, activation="tanh")], input_shape=(4,))
+        >>> policy = model.compiled_predict()
+        >>> observation, action = np.ones((1, 4), np.float32), np.empty((1, 3), np.float32)
+        >>> policy(observation, out=action) is action
+        True
+        >>> bool((action == model.predict(observation)).all())
+        True
+        """
+        self._require_built("compiled_predict")
+        forward = self._forward(checks.integer("compiled_predict", "rows", rows, 1), 0)
+        if forward is None:
+            names = ", ".join(layer.label for layer in self.layers if layer.in_python)
+            raise RuntimeError(f"compiled_predict: {names}: only in Python, cannot be compiled")
+        return inference.function(forward)
+
+    def _prediction_step(self, tape: Any, sources: planner.Sources) -> None:
+        planner.prediction_step(tape, self.layers, sources, self.dtype)
+
+    def _forward(self, rows: int, verbose: int) -> inference.Forward | None:
+        """Predictions of up to `rows` rows in one call; None if some layer is only in Python."""
+        if any(layer.in_python for layer in self.layers):
+            return None
+        shapes = self.layers[0].input_shape or (), self.output_shape
+        x, out = (np.empty((0, *shape), self.dtype) for shape in shapes)
+        sources = planner.Sources(x=x, out=out)
+        step = self._compiled("predict", self._prediction_step, sources, rows, verbose)
+        return inference.Forward(step, *shapes)
+
+    def _pass(
+        self,
+        kind: str,
+        step: Step,
+        sources: planner.Sources,
+        rows: int,
+        state: npt.NDArray[np.int64],
+        verbose: int = 0,
+        hyperparameters: str | None = None,
+    ) -> Pass:
+        """`step` made ready; `hyperparameters`, all that it was made with, if it trains."""
+        in_python = [layer.label for layer in self.layers if layer.in_python]
+        if in_python:
+            if verbose and not self._told:
+                names = ", ".join(in_python)
+                print(
+                    f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
+                )
+                self._told = True
+            return EagerPass(step, sources, state, self.dtype, hyperparameters is not None)
+        compiled = self._compiled(kind, step, sources, rows, verbose, hyperparameters)
+        return CompiledPass(compiled, sources, state)
+
+    def _compiled(
+        self,
+        kind: str,
+        step: Step,
+        sources: planner.Sources,
+        rows: int,
+        verbose: int,
+        hyperparameters: str | None = None,
+    ) -> CompiledStep:
+        """The step's program, from the store or new, with all its ops compiled."""
+        shapes = (None if a is None else (a.dtype, a.ndim) for a in sources)
+        # A program holds hyperparameters: where one was changed, another program is made.
+        key = (kind, rows, hyperparameters, *shapes)
+        with self._lock:
+            compiled = self._programs.get(key)
+            if compiled is None:
+                training = hyperparameters is not None
+                compiled = CompiledStep(step, sources, rows, self.dtype, training)
+                while len(self._programs) >= KEPT_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                self._programs[key] = compiled
+        compiled.prepare(compiling(verbose))
+        return compiled
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """The output of each layer in turn, for loops written by hand."""
@@ -222,3 +383,8 @@ class Network:
             texts = [text.ljust(width) for text, width in zip(line[:2], widths[:2], strict=True)]
             figures = [text.rjust(width) for text, width in zip(line[2:], widths[2:], strict=True)]
             print_fn("  ".join([*texts, *figures]))
+
+
+def room(rows: int) -> int:
+    """The next power of two: data sets of many sizes then share a few programs."""
+    return 1 << (rows - 1).bit_length()

@@ -53,7 +53,7 @@ def frozen(value: Any, inside: tuple[Any, ...] = ()) -> Any:
     held = {
         name: frozen(entry, (*inside, value))
         for name, entry in vars(value).items()
-        if name not in ("_programs", "_lock")
+        if name not in ("_programs", "_forwards", "_lock")
         and not (isinstance(entry, dict) and not entry)
         and not (entry is getattr(type(value), name, None) or entry is None)
     }

@@ -552,13 +552,18 @@ def test_team_makes_do_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_of_a_team_share_no_scratch_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, int] = {}
-    call_program = cpu.call_program
+    prepared = cpu.prepared
 
-    def look(code: Array, state: Array, rank: int, team: int) -> None:
-        seen[rank] = int(state[s.WORKSPACE])
-        call_program(code, state, rank, team)
+    def look(code: Array, state: Array, rank: int, team: int) -> Callable[[], int]:
+        call = prepared(code, state, rank, team)
 
-    monkeypatch.setattr(cpu, "call_program", look)
+        def looked() -> int:
+            seen[rank] = int(state[s.WORKSPACE])
+            return call()
+
+        return looked
+
+    monkeypatch.setattr(cpu, "prepared", look)
     Network().train(ROWS, 32, threads=4)
     places = sorted(seen.values())
     assert len(places) == 4

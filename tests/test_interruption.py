@@ -1,5 +1,6 @@
 """Ctrl-C is heard at once, and leaves a model as some whole number of steps made it."""
 
+import functools
 import signal
 import subprocess
 import threading
@@ -196,15 +197,19 @@ def test_whole_steps_wherever_ctrl_c_falls(times: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(cpu, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(cpu, "_FIRST_BUDGET", 1)
     whole = after_whole_steps()
-    original, first, seen = cpu._call, 0, set()
+    original, first, seen = cpu.prepared, 0, set()
     while True:
         model = regression()
-        interrupter = Interrupter(original, set(range(first, first + times)))
-        monkeypatch.setattr(cpu, "_call", interrupter)
+        interrupter = Interrupter(lambda call: call(), set(range(first, first + times)))
+
+        def interrupted(*arguments: Any, interrupter: Interrupter = interrupter) -> Any:
+            return functools.partial(interrupter, original(*arguments))
+
+        monkeypatch.setattr(cpu, "prepared", interrupted)
         try:
             fit(model)
         except KeyboardInterrupt:
-            monkeypatch.setattr(cpu, "_call", original)
+            monkeypatch.setattr(cpu, "prepared", original)
         else:
             break
         step = int(model.state[slot_of.STEP])

@@ -160,7 +160,7 @@ before = resident()
 x = images(rows)
 y = np.arange(rows) % 10
 model.fit(x, y, batch_size=128, verbose=0)
-arena = max(program.arena_bytes for program in model._programs.values())
+arena = max(step.program.arena_bytes for step in model._programs.values())
 arena += 4 * model.parameters.nbytes  # weights, gradients and Adam's two vectors
 print(peak() - before, x.nbytes + y.nbytes, arena)
 """

@@ -13,6 +13,9 @@ from fastnn.engine import cache
 Key = tuple[str, ...]
 """An op's name and its element types: ``("dense_forward", "float32")``."""
 
+Report = Callable[[str, int, int], None]
+"""Told ``(name, done, of)`` before each compilation, and once with no name when all are done."""
+
 _addresses: dict[Key, int] = {}
 _lock = threading.RLock()
 
@@ -28,8 +31,8 @@ def address(key: Key) -> int:
         return _addresses[key]
 
 
-def prepare(keys: Iterable[Key], report: Callable[[str, int, int], None] | None = None) -> None:
-    """Have all of `keys` ready; `report(name, done, of)` is called before each compilation."""
+def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
+    """Have all of `keys` ready; `report` is told what is compiled."""
     missing = [key for key in dict.fromkeys(keys) if key not in _addresses]
     if not missing:
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import queue
 import sys
 import threading
@@ -37,6 +38,8 @@ _FIRST_BUDGET = 2_000_000
 _OP = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
 # status = run_steps(result*, exception**, code, ops, state, rank, team)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 5)
+# The same for arguments that are C objects already: to convert seven costs a microsecond.
+_RUN_PREPARED = ctypes.CFUNCTYPE(ctypes.c_int32)
 
 
 class DivergenceError(ArithmeticError):
@@ -128,11 +131,15 @@ def workspace() -> Iterator[Scratch]:
         _idle_scratch.append(scratch)
 
 
-def _call(function: Any, *arguments: int) -> None:
-    result, exception = ctypes.c_int64(), ctypes.c_void_p()
-    status = function(ctypes.addressof(result), ctypes.addressof(exception), *arguments)
+def check_status(status: int) -> None:
+    """Refuse what a compiled function returns only if it failed, which none of fastnn's can."""
     if status != 0:
         raise SystemError(f"a compiled op ended with status {status}")
+
+
+def _call(function: Any, *arguments: int) -> None:
+    result, exception = ctypes.c_int64(), ctypes.c_void_p()
+    check_status(function(ctypes.addressof(result), ctypes.addressof(exception), *arguments))
 
 
 def call_op(function: int, operands: npt.NDArray[np.int64], state: npt.NDArray[np.int64]) -> None:
@@ -146,6 +153,22 @@ def call_program(
     """Run a linked program, as one thread of a team, until the executor returns."""
     function = _RUN(compiler.address(("run_steps",)))
     _call(function, code.ctypes.data, len(code), state.ctypes.data, rank, team)
+
+
+def prepared(
+    code: npt.NDArray[np.int64], state: npt.NDArray[np.int64], rank: int = 0, team: int = 1
+) -> Callable[[], int]:
+    """`call_program` as a function without arguments that returns the status, 0 if all is well.
+
+    It is the cheapest way to make the same call often. `code` and `state` must outlive it.
+    """
+    integers = (code.ctypes.data, len(code), state.ctypes.data, rank, team)
+    return functools.partial(
+        _RUN_PREPARED(compiler.address(("run_steps",))),
+        ctypes.byref(ctypes.c_int64()),
+        ctypes.byref(ctypes.c_void_p()),
+        *map(ctypes.c_int64, integers),
+    )
 
 
 class _Task:
@@ -259,6 +282,8 @@ class Run:
         The state that it goes on from and keeps up to date.
     team : Team or None
         The threads to run on; None: the caller's.
+    scratch : Scratch or None
+        One thread's, where the caller keeps it; None: a new one, for as many as there are.
     """
 
     def __init__(
@@ -266,11 +291,15 @@ class Run:
         code: npt.NDArray[np.int64],
         state: npt.NDArray[np.int64],
         team: Team | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         self.code, self.state, self.team = code, state, team
         size = team.size if team is not None else 1
-        self._scratch = Scratch(size)
+        self._scratch = scratch if scratch is not None and size == 1 else Scratch(size)
         self._others = np.zeros((size - 1, s.SLOTS), np.int64)
+        self._calls = [
+            prepared(code, own, rank, size) for rank, own in enumerate((state, *self._others))
+        ]
         self._budget = _FIRST_BUDGET
 
     def epoch(self, total: int, batch: int, on_pause: Callable[[], None] | None = None) -> None:
@@ -283,8 +312,9 @@ class Run:
         DivergenceError
             If a loss, a gradient or a new weight was not finite.
         """
-        self.state[[s.FIRST, s.POSITION, s.PIECE]] = 0
-        self.state[s.TOTAL], self.state[s.BATCH] = total, batch
+        state = self.state
+        state[s.FIRST] = state[s.POSITION] = state[s.PIECE] = 0
+        state[s.TOTAL], state[s.BATCH] = total, batch
         if total == 0:
             return
         # Not between slices: one may end while an op in pieces has met such a value.
@@ -315,6 +345,4 @@ class Run:
         return status
 
     def _run(self, rank: int) -> None:
-        state = self.state if rank == 0 else self._others[rank - 1]
-        size = 1 + len(self._others)
-        call_program(self.code, state, rank, size)
+        check_status(self._calls[rank]())

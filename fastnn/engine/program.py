@@ -66,15 +66,12 @@ class Program(Saved):
     ----------
     calls : list of Call
         The ops.
-    idle_arenas : list of ndarray
-        Memory of runs that have ended, for those to come.
     """
 
     def __init__(self, rows: int, dtype: str, training: bool = False) -> None:
         super().__init__()
         self.rows, self.dtype, self.training = rows, dtype, training
         self.calls: list[Call] = []
-        self.idle_arenas: list[npt.NDArray[np.uint8]] = []
         self._plan: tuple[dict[int, int], int] | None = None
 
     def new(self, shape: tuple[int, ...], dtype: str | None = None) -> Buffer:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastnn.engine import arena, cpu
+from fastnn.engine import compiler, cpu
+from fastnn.engine.linking import Linked
 from fastnn.engine.program import Program
 from fastnn.engine.tape import Eager, Tape
 from fastnn.engine.threads import get_num_threads
@@ -45,41 +46,72 @@ class Pass(Protocol):
         """Give them back."""
 
 
-def compile_step(step: Step, like: Sources, rows: int, dtype: str, training: bool) -> Program:
-    """The program of a step, for batches of up to `rows` rows.
+KEPT_RUNS = 8
+"""Linked copies of a step that are kept for passes to come; more are made while more passes run."""
 
-    `like` has the element types and row shapes of the arrays that it will be run over.
+
+class CompiledStep:
+    """A step's program, for batches of up to `rows` rows, and what passes over it have left.
+
+    Parameters
+    ----------
+    step : Step
+    like : Sources
+        Arrays with the element types and row shapes of those that it will be run over.
+    rows : int
+    dtype : str
+        Element type of the network.
+    training : bool
     """
-    program = Program(rows, dtype, training)
-    handles = [
-        # How many rows an outside array has is not known here, and never looked at.
-        None if array is None else program.external(name, (0, *array.shape[1:]), str(array.dtype))
-        for name, array in zip(Sources._fields, like, strict=True)
-    ]
-    step(program, Sources(*handles))
-    program.fuse()
-    return program
+
+    def __init__(self, step: Step, like: Sources, rows: int, dtype: str, training: bool) -> None:
+        self.program = Program(rows, dtype, training)
+        handles = [
+            # How many rows an outside array has is not known here, and never looked at.
+            None if a is None else self.program.external(n, (0, *a.shape[1:]), str(a.dtype))
+            for n, a in zip(Sources._fields, like, strict=True)
+        ]
+        step(self.program, Sources(*handles))
+        self.program.fuse()
+        self.cost = self.program.cost()
+        self._bound = {n: a is not None for n, a in zip(Sources._fields, like, strict=True)}
+        self._idle: list[Linked] = []
+        self._ready = False
+
+    def prepare(self, report: compiler.Report | None) -> None:
+        """Have all ops compiled that it needs."""
+        if not self._ready:
+            compiler.prepare([*self.program.needs, ("run_steps",)], report)
+            self._ready = True
+
+    def link(self) -> Linked:
+        """A linked copy that nothing else uses."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Linked(self.program, self._bound)
+
+    def put_back(self, linked: Linked) -> None:
+        """Take back what `link` gave."""
+        if len(self._idle) < KEPT_RUNS:
+            self._idle.append(linked)
 
 
 class CompiledPass:
-    """A program linked to arrays, on an arena that no other pass is using."""
+    """A compiled step over whole arrays, on an arena that no other pass is using."""
 
-    def __init__(self, program: Program, sources: Sources, state: State) -> None:
-        self._program, self._sources, self._state = program, sources, state
+    def __init__(self, step: CompiledStep, sources: Sources, state: State) -> None:
+        self._step, self._sources, self._state = step, sources, state
+        self._team: cpu.Team | None = None
 
     def __enter__(self) -> CompiledPass:
         """Take an arena, and threads where the work is worth them."""
-        program = self._program
+        self._linked = linked = self._step.link()
+        linked.bind(self._sources._asdict())
+        if self._step.cost >= cpu.TEAM_COST and (threads := get_num_threads()) > 1:
+            self._team = cpu.Team(threads)
         try:
-            self._memory = program.idle_arenas.pop()
-        except IndexError:
-            self._memory = arena.allocate(program.arena_bytes)
-        code = program.link(self._memory, self._sources._asdict())
-        threads = get_num_threads()
-        large = threads > 1 and program.cost() >= cpu.TEAM_COST
-        self._team = cpu.Team(threads) if large else None
-        try:
-            self._run = cpu.Run(code, self._state, self._team)
+            self._run = cpu.Run(linked.code, self._state, self._team, linked.scratch)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -94,7 +126,7 @@ class CompiledPass:
         """Give them back."""
         if self._team is not None:
             self._team.close()
-        self._program.idle_arenas.append(self._memory)
+        self._step.put_back(self._linked)
 
     def epoch(self, total: int, batch: int, on_pause: Pause | None = None) -> None:
         """Run the program on `batch` rows after the other until `total` are done."""
