@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from fastnn.engine.compiler import Key
 from fastnn.kernels import state as s
-from fastnn.kernels.signatures import FUNCTIONS, ITEM_BYTES, FINISH_SUFFIX, Signature, signature
+from fastnn.kernels.signatures import FINISH_SUFFIX, FUNCTIONS, ITEM_BYTES, Signature, signature
 
 
 class Handle(Protocol):
@@ -61,9 +61,7 @@ class Call:
             self._measure(name, operand.name, operand.dimensions, value)
             self._type(name, operand.name, operand.type, value)
         self.types.setdefault("T", "float64")  # of an op without arrays
-        self.scalars = {
-            scalar.name: operands.get(scalar.name) for scalar in self.signature.scalars
-        }
+        self.scalars = {scalar.name: operands.get(scalar.name) for scalar in self.signature.scalars}
         unknown = set(operands) - set(self.arrays) - set(self.scalars)
         if unknown:
             raise TypeError(f"{name}: no operand is called {sorted(unknown)}")

@@ -24,6 +24,7 @@ __all__ = [
     "sgd_velocity",
     "sigmoid",
     "sigmoid_derivative",
+    "smallest_normal",
     "tanh",
     "tanh_derivative",
 ]
@@ -38,6 +39,17 @@ def like(x, value):
 def _like(x, value):
     real = np.float32 if x == types.float32 else np.float64
     return lambda x, value: real(value)
+
+
+def smallest_normal(x):
+    """The smallest positive number of the type of `x` that has all its digits."""
+    return type(x)(2.0**-126 if isinstance(x, np.float32) else 2.0**-1022)
+
+
+@overload(smallest_normal, inline="always")
+def _smallest_normal(x):
+    smallest = np.float32(2.0**-126) if x == types.float32 else np.float64(2.0**-1022)
+    return lambda x: smallest
 
 
 @formula
@@ -82,9 +94,14 @@ def sgd_velocity(g, velocity, learning_rate, momentum):
 def adam_moments(g, m, v, beta_1, weight_1, beta_2, weight_2):
     """Running means of the gradient and of its square: β₁m + (1−β₁)g and β₂v + (1−β₂)g².
 
-    The weights 1 − β come from outside, for in float32 1 − 0.999 is off by 5e-5.
+    The weights 1 − β come from outside, for in float32 1 − 0.999 is off by 5e-5. What is smaller
+    than any normal number becomes 0: under a unit that no longer learns, m shrinks to such numbers
+    and would stay there, and processors take many times longer over them (measured: Adam twice).
     """
-    return beta_1 * m + weight_1 * g, beta_2 * v + weight_2 * (g * g)
+    new_m = beta_1 * m + weight_1 * g
+    new_v = beta_2 * v + weight_2 * (g * g)
+    zero, tiny = like(m, 0), smallest_normal(m)
+    return zero if abs(new_m) < tiny else new_m, zero if new_v < tiny else new_v
 
 
 @formula

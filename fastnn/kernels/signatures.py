@@ -13,7 +13,8 @@ a compiled function that is no op itself (`FUNCTIONS`), put in when a program is
 ``finish=chain`` that of other ops' rows, for each row of a product's tiles to go through.
 
 ``parts`` says how a team of threads cuts the work. ``"N"`` or ``"P"``: into ranges of that
-dimension; a kernel sees arrays that begin at its range. ``"elements"``: all operands are seen as
+dimension; a kernel sees arrays that begin at its range. ``"NF"``: like ``"N"``, and as the finish
+of a product a kernel may be given some columns of a row. ``"elements"``: all operands are seen as
 one-dimensional and cut anywhere. ``"own"``: the kernel cuts it, knowing ``rank`` and ``team``.
 ``"first"``: the first thread does it all.
 """
@@ -94,7 +95,7 @@ def _parse(name: str, parts: str, text: str, in_place: str) -> Signature:
         tuple(dimensions),
         parts,
         (pair[0], pair[1]) if len(pair) == 2 else None,
-        tuple(pair) if parts in ("elements", "P") else (),
+        tuple(pair) if parts in ("elements", "P", "NF") else (),
     )
 
 
@@ -121,7 +122,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     **{f"{a}_backward": ("elements", "dx[N,F] dy[N,F] y[N,F]", "dx dy") for a in ACTIVATIONS},
     "softmax_forward": ("N", "y[N,C] x[N,C]", "y x"),
     "softmax_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy"),
-    "dropout": ("N", "y[N,F] x[N,F] rate=float stream=int", "y x"),
+    "dropout": ("NF", "y[N,F] x[N,F] rate=float stream=int", "y x"),
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
     "categorical_crossentropy": ("N", _LABELS, "dz z"),

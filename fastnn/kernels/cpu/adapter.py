@@ -15,7 +15,8 @@ the cache. The kernel is the same.
 
 A kernel asks by the names of its parameters for the operands, for dimensions (``N``: the rows of
 the whole batch), and for ``state`` and ``floats``, ``workspace``, ``rank``, ``team``, ``start``
-(the first of the thread's rows in the batch) and ``first`` (the same in the epoch's order).
+(the first of the thread's rows in the batch), ``first`` (the same in the epoch's order), and,
+where it may be given some columns of rows, ``column`` (the first of them) and ``width`` (of all).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from fastnn.kernels.cpu import (
 )
 from fastnn.kernels.cpu.memory import LINE, prefetch, view
 from fastnn.kernels.cpu.settings import native
-from fastnn.kernels.signatures import ITEM_BYTES, FINISH_SUFFIX, Operand, Signature, signature
+from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random, softmax)
 
@@ -61,7 +62,7 @@ def factory(name: str) -> Callable[..., Any]:
 def _range_lines(op: Signature) -> list[str]:
     """Lines that set `start` and `stop`, this thread's part of the work."""
     # Divisions take their time, and most programs run on one thread.
-    if op.parts == "N":
+    if op.parts in ("N", "NF"):
         return [
             "start, stop = 0, N",
             "if team > 1:",
@@ -88,7 +89,7 @@ def _array(op: Signature, operand: Operand, slot: int, element: str) -> str:
     size = ITEM_BYTES[element]
     if op.parts == "elements":
         return f"view_{element}_1({address} + start * {size}, (stop - start,))"
-    cut = op.parts if op.parts != "first" else "N"
+    cut = {"P": "P", "N": "N", "NF": "N", "first": "N"}.get(op.parts)
     if operand.dimensions[0] == cut:
         rest = operand.dimensions[1:]
         step = " * ".join(["start", *rest, str(size)])
@@ -127,6 +128,7 @@ def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str
     known = {name: name for name in ("state", "floats", "rank", "team", "N", "start")}
     known["workspace"] = f"state[{s.WORKSPACE}]"
     known["first"] = f"state[{s.FIRST}] + start"
+    known |= {"column": "0", "width": "F"}
     slot = 0
     for dimension in op.dimensions:
         lines.append(f"{dimension} = operands[{slot}]")
@@ -147,7 +149,9 @@ def source_of(op: Signature, kernel: Any, element_types: tuple[str, ...]) -> str
 def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
     """The text of the function that calls `kernel` on rows of a product's result."""
     size = ITEM_BYTES[element_type]
-    known = {name: name for name in ("state", "floats", "N")} | _scalars(op)
+    by_rows = op.parts == "NF"
+    known = {name: name for name in ("state", "floats", "N", "column", "width")} | _scalars(op)
+    known["start"] = "first_row + r"
     fetches = []
     for slot, operand in enumerate(op.arrays, len(op.dimensions)):
         at = "result + r * result_row"
@@ -157,7 +161,11 @@ def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
                 at = f"({at} if operands[{slot}] != 0 else 0)"
             fetches += [f"for offset in range(0, length * {size}, {LINE}):",
                         f"    prefetch({at} + offset)"]  # fmt: skip
-        known[operand.name] = f"view_{element_type}_1({at}, (length,))"
+        known[operand.name] = (
+            f"view_{element_type}_2({at}, (1, length))"
+            if by_rows
+            else f"view_{element_type}_1({at}, (length,))"
+        )
     names = inspect.signature(kernel.py_func).parameters
     lines = [
         *_views(op),
@@ -165,8 +173,14 @@ def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
         "    for r in range(rows):",
         *_indent(_indent(fetches or ["pass"])),
         "else:",
-        f"    if length == width and result_row == width * {size}:",
-        "        length, rows = length * rows, 1",
+        *(
+            ["    first_row, column = start // width, start % width"]
+            if by_rows
+            else [
+                f"    if length == width and result_row == width * {size}:",
+                "        length, rows = length * rows, 1",
+            ]
+        ),
         "    for r in range(rows):",
         "        kernel(" + ", ".join(known[name] for name in names) + ")",
     ]

@@ -50,6 +50,9 @@ BLOCK_BYTES = 1 << 18
 BLOCK_COLUMNS = 1024
 """Columns of a block at most: a row of tiles that is not kept has to fit into the workspace."""
 
+COLUMN_GRAIN = 64
+"""C is cut between columns at multiples of this: the groups of dropout, see ``random``."""
+
 
 @intrinsic
 def call_product(
@@ -89,6 +92,7 @@ def product(type_name: str) -> Any:
     """The function ``C = bias + A·B`` for one element type; see `multiply` inside."""
     size, one_vector = ITEM_BYTES[type_name], lanes(type_name)
     width = TILE_VECTORS * one_vector
+    grain = max(width, COLUMN_GRAIN)
     # A register of half the width costs half the time only where a wide one is done in two halves.
     half_vector = one_vector // 2 if VECTOR_BYTES == 64 else 0
     ones_bytes = 64
@@ -192,7 +196,7 @@ def product(type_name: str) -> Any:
             step = (depth + passes - 1) // passes
         block_columns = BLOCK_COLUMNS
         if step * BLOCK_COLUMNS * size > BLOCK_BYTES:
-            block_columns = BLOCK_BYTES // (step * width * size) * width
+            block_columns = BLOCK_BYTES // (step * grain * size) * grain
         scratch = workspace + ones_bytes
         packed, c_width = scratch + scratch_bytes, c_row // size
         scalars(workspace, (1,))[0] = real(1)
@@ -272,10 +276,10 @@ def product(type_name: str) -> Any:
         """The part of the product that thread `rank` of `team` computes: columns, else rows."""
         first_row, last_row, first, last = 0, rows, 0, columns
         if team > 1:
-            panels = (columns + width - 1) // width
+            panels = (columns + grain - 1) // grain
             if panels >= 2 * team or panels >= rows:
-                first = panels * rank // team * width
-                last = min(panels * (rank + 1) // team * width, columns)
+                first = panels * rank // team * grain
+                last = min(panels * (rank + 1) // team * grain, columns)
             else:
                 first_row, last_row = rows * rank // team, rows * (rank + 1) // team
         if first < last and first_row < last_row:

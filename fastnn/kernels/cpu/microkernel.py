@@ -147,9 +147,7 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
     ):
         def codegen(context, builder, signature, arguments):
             depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, columns = arguments
-            vector = Vectors(
-                builder, type_name, vectors, columns if masked else None, vector_lanes
-            )
+            vector = Vectors(builder, type_name, vectors, columns if masked else None, vector_lanes)
 
             def row_of(address, stride, r):
                 return builder.add(address, builder.mul(stride, ir.Constant(INT64, r)))

@@ -46,7 +46,8 @@ def dropout(type_name: str) -> Any:
 
     Element (row, column) of a batch, with G = ceil(columns/64) groups a row, takes word
     (column // 16) % 4 of the counter (row·16G + 16·(column // 64) + column % 16, step, stream)
-    under the seed as key, and is kept where that is at least rate·2³².
+    under the seed as key, and is kept where that is at least rate·2³². What is given begins at
+    row `start` and at `column`, the first of a group, of rows of `width` columns.
     """
     real = getattr(np, type_name)
     uint64 = types.uint64
@@ -72,12 +73,14 @@ def dropout(type_name: str) -> Any:
                     y[i, j] = x[i, j] * (scale if words[lane] >= limit else real(0))
 
     @inlined
-    def rows(y, x, first_row, limit, scale, stream, step_low, step_high, k0, k1):
+    def rows(
+        y, x, first_row, first_column, width, limit, scale, stream, step_low, step_high, k0, k1
+    ):
         columns = y.shape[1]
-        groups = (columns + GROUP - 1) // GROUP
+        groups, first_group = (width + GROUP - 1) // GROUP, first_column // GROUP
         for i in range(y.shape[0]):
-            for group in range(groups):
-                column = group * GROUP
+            for column in range(0, columns, GROUP):
+                group = first_group + column // GROUP
                 block = uint64(((first_row + i) * groups + group) * BLOCK)
                 if column + GROUP <= columns:
                     full_group(y, x, i, column, block, step_low, step_high, stream, k0, k1,
@@ -87,15 +90,15 @@ def dropout(type_name: str) -> Any:
                                limit, scale)  # fmt: skip
 
     @kernel
-    def dropout(y, x, rate, stream, start, state):
+    def dropout(y, x, rate, stream, start, column, width, state):
         limit = uint64(rate * 4294967296.0)
         scale = real(1.0 / (1.0 - rate))
         step, seed = uint64(state[slot_of.STEP]), uint64(state[slot_of.SEED])
         step_low, step_high, k0, k1 = step & LOW, step >> SHIFT, seed & LOW, seed >> SHIFT
         stream = uint64(stream)
         if address(y) == address(x):
-            rows(y, y, start, limit, scale, stream, step_low, step_high, k0, k1)
+            rows(y, y, start, column, width, limit, scale, stream, step_low, step_high, k0, k1)
         else:
-            rows(y, x, start, limit, scale, stream, step_low, step_high, k0, k1)
+            rows(y, x, start, column, width, limit, scale, stream, step_low, step_high, k0, k1)
 
     return dropout

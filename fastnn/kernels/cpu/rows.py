@@ -178,9 +178,7 @@ def _stack_map(operation: str) -> Callable[[str], Any]:
                 vector = Vectors(builder, type_name, 1)
                 operand = vector.load_row(operand)[0]
                 with cgutils.for_range(builder, count) as loop:
-                    offset = builder.mul(
-                        loop.index, ir.Constant(INT64, vector.lanes * vector.size)
-                    )
+                    offset = builder.mul(loop.index, ir.Constant(INT64, vector.lanes * vector.size))
                     at = builder.add(stack, offset)
                     value = getattr(builder, operation)(vector.load_row(at)[0], operand)
                     vector.store_row([value], at)
