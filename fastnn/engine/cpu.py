@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.engine import arena, compiler
+from fastnn.engine.shapes import TEAM_COST as TEAM_COST
 from fastnn.kernels import state as s
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 0.02
 """How long compiled code keeps Python waiting; Ctrl-C is heard after a slice at the latest."""
-
-TEAM_COST = 1_000_000
-"""A step estimated to take less than this, in nanoseconds, runs on one thread."""
 
 _FIRST_BUDGET = 2_000_000
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.engine import shapes
 from fastnn.engine.operands import Call
-from fastnn.engine.shapes import UPDATE_BYTES
 from fastnn.kernels import state as s
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     budget = COMMIT_COST - update.cost(rows)
     for position, call in enumerate(calls):
         size = update.bytes_of_state(call.arrays["dw"].size) if _gives_kernel(call) else 0
-        if size >= UPDATE_BYTES and call.cost(rows) <= budget:
+        if size >= shapes.UPDATE_BYTES and call.cost(rows) <= budget:
             budget -= call.cost(rows)
             fused[position] = call
     if not fused:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from fastnn.engine import shapes
 from fastnn.engine.compiler import Key
 from fastnn.kernels import state as s
 from fastnn.kernels.signatures import FINISH_SUFFIX, FUNCTIONS, ITEM_BYTES, Signature, signature
@@ -131,15 +132,18 @@ class Call:
         address_of: Callable[[Any], int],
         function: Callable[[Key], int],
         chain: int = 0,
+        rows: int = 0,
     ) -> list[int]:
         """The operands as the op reads them: lengths, addresses, scalars.
 
-        `chain` is the address of the row of its first finish.
+        `chain` is the address of the row of its first finish, `rows` the most that a batch has.
         """
         words = [self.lengths.get(d) or 0 for d in self.signature.dimensions]
         words += [0 if a is None else address_of(a) for a in self.arrays.values()]
         for scalar in self.signature.scalars:
             value = self.scalars[scalar.name]
+            if scalar.name == "pack" and value is None:
+                value = shapes.packs(self.signature.name, self.lengths, rows)
             if scalar.type == "int":
                 words.append(int(value or 0))
             elif scalar.type == "float":

@@ -205,7 +205,7 @@ class Program(Saved):
         at = len(rows)
         for call, finish in reversed(finishes):
             at -= 1
-            words = finish.integers(address_of, address)
+            words = finish.integers(address_of, address, rows=self.rows)
             rows[at, s.CODE_ADDRESS] = address(finish.finish_key)
             rows[at, s.CODE_PHASE] = finish.phase
             rows[at, s.CODE_NEXT] = chains.get(id(call), 0)
@@ -215,7 +215,7 @@ class Program(Saved):
         for row, call in zip(code, self.calls, strict=True):
             cost = call.cost(self.rows)
             pieces = 1 if call.in_one_piece else -(-cost // PIECE_COST)
-            words = call.integers(address_of, address, chains.get(id(call), 0))
+            words = call.integers(address_of, address, chains.get(id(call), 0), self.rows)
             row[s.CODE_ADDRESS] = address(call.key)
             row[s.CODE_COST] = cost // pieces
             row[s.CODE_PIECES] = pieces

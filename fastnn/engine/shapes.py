@@ -1,4 +1,25 @@
-"""Sizes from which another way of doing a thing is the faster one."""
+"""Which way of doing a thing is the faster one, by shape: a table, measured.
 
-UPDATE_BYTES = 400_000
-"""Bytes of parameters, gradients and optimizer state from which the update is fused."""
+``python -m benchmarks.shapes`` measures it anew, and with ``--write`` puts what it finds here. The
+bits of a result depend on none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PACK_ROWS = {"dense_forward": 192, "dense_backward_kernel": 192}
+"""Rows of the product from which its second factor is copied into panels first."""
+
+UPDATE_BYTES = 4_000_000
+"""Bytes of a kernel, its gradient and its optimizer state from which the update is the gradient's
+finish: then they come from beyond the L2 cache."""
+
+TEAM_COST = 1_000_000
+"""A step estimated to take less than this, in nanoseconds of one core, runs on one thread."""
+
+
+def packs(op: str, lengths: Mapping[str, int | None], rows: int) -> bool:
+    """Whether the product of a dense layer's `op`, for batches of `rows` rows, packs."""
+    of_result = lengths["I"] if op == "dense_backward_kernel" else lengths["N"]
+    return (rows if of_result is None else of_result) >= PACK_ROWS[op]

@@ -110,11 +110,15 @@ ACTIVATIONS = ("relu", "sigmoid", "tanh")
 _TABLE: dict[str, tuple[str, str, str]] = {
     "gather": ("N", "out[N,F] source:S[R,F] order:int64[R]?", ""),
     "scatter": ("N", "out[R,F] source[N,F]", ""),
-    "dense_forward": ("own", "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain", ""),
+    "dense_forward": (
+        "own",
+        "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain pack=int",
+        "",
+    ),
     "dense_backward_input": ("own", "dx[N,I] dy[N,O] w[I,O] multiply=product finish=chain", ""),
     "dense_backward_kernel": (
         "own",
-        "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int",
+        "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int pack=int",
         "",
     ),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),

@@ -202,7 +202,7 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == "run_steps":
         return steps.run_steps().py_func, 5
     if name == "product":
-        return gemm.product(*element_types).py_func, 19
+        return gemm.product(*element_types).py_func, 20
     op = signature(name.removesuffix(FINISH_SUFFIX))
     kernel = factory(op.name)(*element_types)
     namespace: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Dense layer: y = x·w + b and its three gradients, each one matrix product.
 
 `multiply` is the address of the compiled ``gemm.product`` of the same element type, `finish` the
-chain of functions that it hands its tiles to, or 0.
+chain of functions that it hands its rows to, or 0. `pack` says whether it packs its second factor.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def dense_forward(type_name: str) -> Any:
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_forward(y, x, w, b, multiply, finish, workspace, state, rank, team):
+    def dense_forward(y, x, w, b, multiply, finish, pack, workspace, state, rank, team):
         rows, columns = y.shape
         depth = x.shape[1]
         call_product(multiply, rows, columns, depth, address(x), depth * size, size,
                      address(w), columns * size, size, address(b), 0,
-                     address(y), columns * size, 0, finish, workspace, address(state),
+                     address(y), columns * size, 0, pack, finish, workspace, address(state),
                      rank, team)  # fmt: skip
 
     return dense_forward
@@ -40,7 +40,7 @@ def dense_backward_input(type_name: str) -> Any:
         depth = dy.shape[1]
         call_product(multiply, rows, columns, depth, address(dy), depth * size, size,
                      address(w), size, depth * size, 0, 0,
-                     address(dx), columns * size, 0, finish, workspace, address(state),
+                     address(dx), columns * size, 0, 1, finish, workspace, address(state),
                      rank, team)  # fmt: skip
 
     return dense_backward_input
@@ -55,13 +55,13 @@ def dense_backward_kernel(type_name: str) -> Any:
 
     @kernel
     def dense_backward_kernel(
-        dw, db, x, dy, multiply, finish, discard, workspace, state, rank, team
+        dw, db, x, dy, multiply, finish, discard, pack, workspace, state, rank, team
     ):
         rows, columns = dw.shape
         depth = dy.shape[0]
         call_product(multiply, rows, columns, depth, address(x), size, rows * size,
                      address(dy), columns * size, size, 0, address(db),
-                     address(dw), columns * size, discard, finish, workspace, address(state),
+                     address(dw), columns * size, discard, pack, finish, workspace, address(state),
                      rank, team)  # fmt: skip
 
     return dense_backward_kernel

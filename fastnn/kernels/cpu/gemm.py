@@ -33,14 +33,6 @@ from fastnn.kernels.cpu.microkernel import (
 from fastnn.kernels.cpu.settings import VECTOR_BYTES, inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
-PACK_ROWS = 192
-"""Rows of the result from which packing B repays its cost.
-
-Measured on Zen 4 (AVX-512), unpacked against packed: (32,784)·(784,128) 114 against 98 GFLOP/s,
-(128,512)·(512,512) 113 against 108; (1024,784)·(784,512) 104 against 105, and from 512 rows of
-depth 1024 on 97 against 108.
-"""
-
 MAX_DEPTH = 512
 """Steps of k that one block of B takes at most."""
 
@@ -57,14 +49,14 @@ COLUMN_GRAIN = 64
 @intrinsic
 def call_product(
     typing_context, function, rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums,
-    c, c_row, discard, finish, workspace, state, rank, team,
+    c, c_row, discard, pack, finish, workspace, state, rank, team,
 ):  # fmt: skip
     """Call a compiled `product` through its address; the status of Numba's convention."""
 
     def codegen(context, builder, signature, arguments):
         return native_call(builder, arguments[0], arguments[1:])
 
-    return types.int64(*[types.intp] * 20), codegen
+    return types.int64(*[types.intp] * 21), codegen
 
 
 @intrinsic
@@ -145,13 +137,13 @@ def product(type_name: str) -> Any:
     tall, half, two, one = (row_of_tiles(height) for height in TILE_ROWS)
 
     @kernel
-    def pack(target, depth, columns, b, b_k):
+    def copy_panel(target, depth, columns, b, b_k):
         """A panel of B, `columns` wide: its rows, one after the other, `width` apart."""
         for k in range(depth):
             copy_panel_row(target + k * width * size, b + k * b_k, columns)
 
     @kernel
-    def pack_transposed(target, depth, columns, b, b_column):
+    def transpose_panel(target, depth, columns, b, b_column):
         """The same of a B stored by columns, `b_column` bytes apart.
 
         Square blocks reach beyond `depth` and `columns`: less than a vector of rows after the
@@ -178,18 +170,19 @@ def product(type_name: str) -> Any:
     @kernel
     def multiply(
         rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
-        finish, workspace, state, row, column,
+        pack, finish, workspace, state, row, column,
     ):  # fmt: skip
         """C = bias + A·B for C of (rows, columns), summed over `depth`.
 
         Addresses, and strides in bytes. B is stored by rows (`b_column` the size of an element)
-        or by columns (`b_k` the size of an element). `bias` is a row of C's width, or 0. `sums`,
-        if not 0, is where the sums of B's columns go. Where `discard` is not 0, C serves for
-        partial sums alone, and its rows are given to `finish` without being kept. This C is the
-        part that begins at (row, column) of a matrix `finish` knows, with rows of `c_row` bytes.
+        or by columns (`b_k` the size of an element); where `pack` is not 0, and always in the
+        second case, its blocks are copied into panels first. `bias` is a row of C's width, or 0.
+        `sums`, if not 0, is where the sums of B's columns go. Where `discard` is not 0, C serves
+        for partial sums alone, and its rows are given to `finish` without being kept. This C is
+        the part that begins at (row, column) of a matrix `finish` knows, with rows of `c_row`
+        bytes.
         """
         transposed = b_column != size
-        packs = transposed or rows >= PACK_ROWS
         step = depth
         if depth > MAX_DEPTH:
             passes = (depth + MAX_DEPTH - 1) // MAX_DEPTH
@@ -205,14 +198,14 @@ def product(type_name: str) -> Any:
             for k in range(0, depth, step):
                 deep = min(step, depth - k)
                 block, block_k, block_panel = b + k * b_k + first * b_column, b_k, width * size
-                if packs:
+                if pack != 0:
                     for j in range(0, wide, width):
                         panel = packed + j * step * size
                         if transposed:
-                            pack_transposed(panel, deep, min(width, wide - j),
+                            transpose_panel(panel, deep, min(width, wide - j),
                                             block + j * b_column, b_column)  # fmt: skip
                         else:
-                            pack(panel, deep, min(width, wide - j), block + j * size, b_k)
+                            copy_panel(panel, deep, min(width, wide - j), block + j * size, b_k)
                     block, block_k, block_panel = packed, width * size, step * width * size
                 last = k + deep == depth
                 next_k, next_first = k + step, first
@@ -271,7 +264,7 @@ def product(type_name: str) -> Any:
     @kernel
     def multiply_part(
         rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
-        finish, workspace, state, rank, team,
+        pack, finish, workspace, state, rank, team,
     ):  # fmt: skip
         """The part of the product that thread `rank` of `team` computes: columns, else rows."""
         first_row, last_row, first, last = 0, rows, 0, columns
@@ -287,7 +280,7 @@ def product(type_name: str) -> Any:
             at_sums = sums + first * size if sums != 0 and first_row == 0 else 0
             multiply(last_row - first_row, last - first, depth, a + first_row * a_row, a_row, a_k,
                      b + first * b_column, b_k, b_column, at_bias, at_sums,
-                     c + first_row * c_row + first * size, c_row, discard, finish, workspace,
-                     state, first_row, first)  # fmt: skip
+                     c + first_row * c_row + first * size, c_row, discard, pack, finish,
+                     workspace, state, first_row, first)  # fmt: skip
 
     return multiply_part

@@ -1,9 +1,9 @@
 """Optimizers: one pass over the flat vectors of parameters, gradients and running means.
 
-Or over tiles of a kernel's gradient, just computed and never written to memory. Before either,
+Or over rows of a kernel's gradient, just computed and never written to memory. Before either,
 `guard` or `guard_product` stops the run where a gradient is of no use, so that weights stay what
-they were. Should a new value all the same not be finite, its element keeps its old value and its old
-running means, and the run's flag is raised: weights never become infinite or NaN.
+they were. Should a new value all the same not be finite, its element keeps its old value and its
+old running means, and the run's flag is raised: weights never become infinite or NaN.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def guard_product(type_name: str) -> Any:
         inputs, outputs = dw.shape
         call_product(multiply, inputs, outputs, rows, address(x), size, inputs * size,
                      address(dy), outputs * size, size, 0, address(db),
-                     address(dw), outputs * size, 0, 0, workspace, address(state),
+                     address(dw), outputs * size, 0, 0, 0, workspace, address(state),
                      0, 1)  # fmt: skip
         total = zero_or_nan(vector(address(dw), (dw.size,)))
         if address(db) != 0:
