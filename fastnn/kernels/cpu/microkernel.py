@@ -58,22 +58,27 @@ class Vectors:
         self.lanes = vector_lanes or lanes(type_name)
         self.type = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.type, [0.0] * self.lanes)
-        name = f"v{self.lanes}{suffix}"
-        self.fma = self._intrinsic(f"llvm.fma.{name}", self.type, [self.type] * 3)
+        self.name = name = f"v{self.lanes}{suffix}"
+        self.fma = self.intrinsic_of_type("llvm.fma", 3)
         self.masks = None
         if columns is not None:
             bits = ir.VectorType(ir.IntType(1), self.lanes)
             self.masks = self._masks(columns)
-            self.masked_load = self._intrinsic(
+            self.masked_load = self.intrinsic(
                 f"llvm.masked.load.{name}.p0", self.type, [POINTER, INT32, bits, self.type]
             )
-            self.masked_store = self._intrinsic(
+            self.masked_store = self.intrinsic(
                 f"llvm.masked.store.{name}.p0",
                 ir.VoidType(),
                 [self.type, POINTER, INT32, bits],
             )
 
-    def _intrinsic(self, name: str, result: Any, arguments: list[Any]) -> Any:
+    def intrinsic_of_type(self, name: str, operands: int) -> Any:
+        """LLVM's function `name` of so many of these vectors."""
+        return self.intrinsic(f"{name}.{self.name}", self.type, [self.type] * operands)
+
+    def intrinsic(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """A function of LLVM's own, declared in the module."""
         return cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(result, arguments), name
         )

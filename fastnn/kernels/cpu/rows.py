@@ -52,12 +52,15 @@ def _across(builder: Any, vector: Any, lanes: int, combine: Combine) -> Any:
 
 
 def _each_vector(builder: Any, type_name: str, columns: Any, body: Any) -> None:
-    """``body(vectors, offset)`` for each vector of a row, masked to what is left of the row."""
-    lanes = Vectors(builder, type_name, 1).lanes
-    step = ir.Constant(INT64, lanes)
-    with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), columns, step) as (j, _):
-        vector = Vectors(builder, type_name, 1, builder.sub(columns, j))
-        body(vector, builder.mul(j, ir.Constant(INT64, vector.size)))
+    """``body(vectors, offset)`` for each vector of a row, the last one masked if it is not whole."""
+    whole = Vectors(builder, type_name, 1)
+    lanes, size = (ir.Constant(INT64, n) for n in (whole.lanes, whole.size))
+    left = builder.urem(columns, lanes)
+    full = builder.sub(columns, left)
+    with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), full, lanes) as (j, _):
+        body(whole, builder.mul(j, size))
+    with builder.if_then(builder.icmp_signed("!=", left, ir.Constant(INT64, 0))):
+        body(Vectors(builder, type_name, 1, left), builder.mul(full, size))
 
 
 def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
