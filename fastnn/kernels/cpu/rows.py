@@ -52,7 +52,7 @@ def _across(builder: Any, vector: Any, lanes: int, combine: Combine) -> Any:
 
 
 def _each_vector(builder: Any, type_name: str, columns: Any, body: Any) -> None:
-    """``body(vectors, offset)`` for each vector of a row, the last one masked if it is not whole."""
+    """``body(vectors, offset)`` for each vector of a row, the last one masked if need be."""
     whole = Vectors(builder, type_name, 1)
     lanes, size = (ir.Constant(INT64, n) for n in (whole.lanes, whole.size))
     left = builder.urem(columns, lanes)
