@@ -1,17 +1,24 @@
 """The table of compiled ops: a name and element types to an address, compiled when first asked for.
 
-The order is: this process's table, the cache on disk, Numba. Only the last imports Numba.
+The order is: this process's table, the cache on disk, Numba. Only the last imports Numba, and
+where several ops are missing on several cores, not into this process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from fastnn.engine import cache
+from fastnn.engine.threads import cores
 
 Key = tuple[str, ...]
 """An op's name and its element types: ``("dense_forward", "float32")``."""
+
+Report = Callable[[Sequence[str], int, int], None]
+"""``report(running, done, of)``: the ops that are being compiled, and how many are."""
 
 _addresses: dict[Key, int] = {}
 _lock = threading.RLock()
@@ -28,8 +35,8 @@ def address(key: Key) -> int:
         return _addresses[key]
 
 
-def prepare(keys: Iterable[Key], report: Callable[[str, int, int], None] | None = None) -> None:
-    """Have all of `keys` ready; `report(name, done, of)` is called before each compilation."""
+def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
+    """Have all of `keys` ready, saying to `report` what is compiled."""
     missing = [key for key in dict.fromkeys(keys) if key not in _addresses]
     if not missing:
         return
@@ -43,12 +50,17 @@ def prepare(keys: Iterable[Key], report: Callable[[str, int, int], None] | None 
                 uncompiled.append(key)
             else:
                 _load(key, kept)
-        for done, key in enumerate(uncompiled):
-            if report is not None:
-                report(key[0], done, len(uncompiled))
-            address(key)
-        if uncompiled and report is not None:
-            report("", len(uncompiled), len(uncompiled))
+        with contextlib.closing(_compile_all(uncompiled, report)) as done:
+            for key, compiled in done:
+                _load(key, compiled)
+
+
+def fill_cache(keys: Iterable[Key], report: Report | None = None) -> int:
+    """Compile those of `keys` that the cache on disk lacks, without loading any; how many."""
+    with _lock:
+        missing = [key for key in dict.fromkeys(keys) if cache.read(".".join(key)) is None]
+        with contextlib.closing(_compile_all(missing, report)) as done:
+            return sum(1 for _ in done)
 
 
 def _load(key: Key, compiled: tuple[bytes, str]) -> None:
@@ -57,9 +69,65 @@ def _load(key: Key, compiled: tuple[bytes, str]) -> None:
     _addresses[key] = native.load(*compiled)
 
 
+def _compile_all(
+    keys: Sequence[Key], report: Report | None
+) -> Generator[tuple[Key, tuple[bytes, str]], None, None]:
+    """Compile `keys`, those first that take longest; yield each as it is done."""
+    if not keys:
+        return
+    report = report or _no_report
+    length = _lengths()
+    waiting = dict.fromkeys(sorted(keys, key=lambda key: -length.get(key[0], 0)))
+    running: dict[Key, None] = {}
+
+    def say() -> None:
+        report([key[0] for key in running], len(keys) - len(waiting), len(keys))
+
+    say()
+    count = min(cores(), len(keys))
+    if count > 1:
+        from fastnn.engine import processes
+
+        with contextlib.closing(processes.compile_in_processes(list(waiting), count)) as events:
+            for event in events:
+                if isinstance(event, processes.Begun):
+                    running[event.key] = None
+                else:
+                    del running[event.key], waiting[event.key]
+                    yield event.key, _keep(event.key, event.object_file, event.symbol)
+                say()
+    for key in list(waiting):
+        running[key] = None
+        say()
+        compiled = _compile(key)
+        del running[key], waiting[key]
+        yield key, compiled
+        say()
+
+
+def _no_report(running: Sequence[str], done: int, of: int) -> None:
+    pass
+
+
 def _compile(key: Key) -> tuple[bytes, str]:
     from fastnn.kernels.cpu.adapter import compile_op
 
-    object_file, symbol = compile_op(key[0], key[1:])
+    return _keep(key, *compile_op(key[0], key[1:]))
+
+
+def _keep(key: Key, object_file: bytes, symbol: str) -> tuple[bytes, str]:
     cache.write(".".join(key), object_file, symbol)
     return object_file, symbol
+
+
+def _lengths() -> dict[str, int]:
+    """Lines of each function at the top of a kernels' file: the longer, the longer to compile."""
+    lengths: dict[str, int] = {}
+    for path in cache.kernel_sources():
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line[:1].strip():
+                begins = re.match(r"def (\w+)", line)
+                name = begins.group(1) if begins else ""
+            lengths[name] = lengths.get(name, 0) + 1
+    return lengths
