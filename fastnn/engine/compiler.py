@@ -1,7 +1,8 @@
 """The table of compiled ops: a name and element types to an address, compiled when first asked for.
 
-The order is: this process's table, the cache on disk, Numba. Only the last imports Numba, and
-where several ops are missing on several cores, not into this process.
+The order is: this process's table, the package's own object code for this CPU (`packs`), the cache
+on disk, Numba. Only the last imports Numba, and where several ops are missing on several cores, not
+into this process.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 
-from fastnn.engine import cache
+from fastnn.engine import cache, packs
 from fastnn.engine.threads import cores
 
 Key = tuple[str, ...]
 """An op's name and its element types: ``("dense_forward", "float32")``."""
+
+Compiled = tuple[bytes, str]
+"""An object file, and the symbol to look up in it."""
 
 Report = Callable[[Sequence[str], int, int], None]
 """``report(running, done, of)``: the ops that are being compiled, and how many are."""
@@ -31,7 +35,7 @@ def address(key: Key) -> int:
         return known
     with _lock:
         if key not in _addresses:
-            _load(key, cache.read(".".join(key)) or _compile(key))
+            _load(key, _kept(key) or _keep(key, _compile(key)))
         return _addresses[key]
 
 
@@ -45,39 +49,42 @@ def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
         for key in missing:
             if key in _addresses:
                 continue  # another thread was faster
-            kept = cache.read(".".join(key))
+            kept = _kept(key)
             if kept is None:
                 uncompiled.append(key)
             else:
                 _load(key, kept)
-        with contextlib.closing(_compile_all(uncompiled, report)) as done:
+        with contextlib.closing(compile_all(uncompiled, report)) as done:
             for key, compiled in done:
-                _load(key, compiled)
+                _load(key, _keep(key, compiled))
 
 
 def fill_cache(keys: Iterable[Key], report: Report | None = None) -> int:
-    """Compile those of `keys` that the cache on disk lacks, without loading any; how many."""
-    with _lock:
-        missing = [key for key in dict.fromkeys(keys) if cache.read(".".join(key)) is None]
-        with contextlib.closing(_compile_all(missing, report)) as done:
-            return sum(1 for _ in done)
+    """Compile those of `keys` that are kept nowhere, without loading any; how many.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take them.
+    """
+    missing = [key for key in dict.fromkeys(keys) if _kept(key) is None]
+    with contextlib.closing(compile_all(missing, report)) as done:
+        for key, compiled in done:
+            _keep(key, compiled)
+            if _kept(key) is None:
+                raise OSError(f"{'.'.join(key)} cannot be kept in {cache.folder()}")
+    return len(missing)
 
 
-def _load(key: Key, compiled: tuple[bytes, str]) -> None:
-    from fastnn.engine import native
-
-    _addresses[key] = native.load(*compiled)
-
-
-def _compile_all(
+def compile_all(
     keys: Sequence[Key], report: Report | None
-) -> Generator[tuple[Key, tuple[bytes, str]], None, None]:
+) -> Generator[tuple[Key, Compiled], None, None]:
     """Compile `keys`, those first that take longest; yield each as it is done."""
     if not keys:
         return
     report = report or _no_report
-    length = _lengths()
-    waiting = dict.fromkeys(sorted(keys, key=lambda key: -length.get(key[0], 0)))
+    lines = _lines()
+    waiting = dict.fromkeys(sorted(keys, key=lambda key: -lines.get(key[0], 0)))
     running: dict[Key, None] = {}
 
     def say() -> None:
@@ -94,8 +101,9 @@ def _compile_all(
                     running[event.key] = None
                 else:
                     del running[event.key], waiting[event.key]
-                    yield event.key, _keep(event.key, event.object_file, event.symbol)
+                    yield event.key, (event.object_file, event.symbol)
                 say()
+    running.clear()  # what a process that failed had begun
     for key in list(waiting):
         running[key] = None
         say()
@@ -109,25 +117,36 @@ def _no_report(running: Sequence[str], done: int, of: int) -> None:
     pass
 
 
-def _compile(key: Key) -> tuple[bytes, str]:
+def _compile(key: Key) -> Compiled:
     from fastnn.kernels.cpu.adapter import compile_op
 
-    return _keep(key, *compile_op(key[0], key[1:]))
+    return compile_op(key[0], key[1:])
 
 
-def _keep(key: Key, object_file: bytes, symbol: str) -> tuple[bytes, str]:
-    cache.write(".".join(key), object_file, symbol)
-    return object_file, symbol
+def _kept(key: Key) -> Compiled | None:
+    name = ".".join(key)
+    return packs.read(name) or cache.read(name)
 
 
-def _lengths() -> dict[str, int]:
+def _keep(key: Key, compiled: Compiled) -> Compiled:
+    cache.write(".".join(key), *compiled)
+    return compiled
+
+
+def _load(key: Key, compiled: Compiled) -> None:
+    from fastnn.engine import native
+
+    _addresses[key] = native.load(*compiled)
+
+
+def _lines() -> dict[str, int]:
     """Lines of each function at the top of a kernels' file: the longer, the longer to compile."""
-    lengths: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for path in cache.kernel_sources():
         name = ""
         for line in path.read_text(encoding="utf-8").splitlines():
             if line[:1].strip():
                 begins = re.match(r"def (\w+)", line)
                 name = begins.group(1) if begins else ""
-            lengths[name] = lengths.get(name, 0) + 1
-    return lengths
+            lines[name] = lines.get(name, 0) + 1
+    return lines

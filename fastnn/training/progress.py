@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def compiling(verbose: int) -> Callable[[Sequence[str], int, int], None] | None:
+def compiling(
+    verbose: int, target: str = "this CPU, once"
+) -> Callable[[Sequence[str], int, int], None] | None:
     """A report for ``compiler.prepare``: what is compiled, and how far it is.
 
     One line that changes on a terminal; elsewhere one at the beginning.
@@ -20,13 +22,13 @@ def compiling(verbose: int) -> Callable[[Sequence[str], int, int], None] | None:
     def report(running: Sequence[str], done: int, of: int) -> None:
         nonlocal said
         if shown:
-            text = f"fastnn: compiled {done} of {of} kernels for this CPU, once"
+            text = f"fastnn: compiled {done} of {of} kernels for {target}"
             if done < of and running:
                 text += f"; now {', '.join(running)}"
             sys.stderr.write(f"\r{_fitting(text):<79}" + ("\n" if done == of else ""))
             sys.stderr.flush()
         elif not said:
-            print(f"fastnn: compiling {of} kernels for this CPU, once", file=sys.stderr)
+            print(f"fastnn: compiling {of} kernels for {target}", file=sys.stderr)
         said = True
 
     return report
