@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info_parser.set_defaults(run=info)
 
     warmup_parser = commands.add_parser(
-        "warmup", help="compile all kernels now, so that no process has to when it first needs them"
+        "warmup",
+        help="compile all kernels now, so that no process has to when it first needs them",
+        description="""Compile all kernels now: into the cache of this user and this CPU
+        (FASTNN_CACHE_DIR says where), or with --target for every CPU of a level and all users of
+        the installed package, as for a container's image that runs on other machines than the one
+        it is made on.""",
     )
     warmup_parser.add_argument(
         "--dtype",

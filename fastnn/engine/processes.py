@@ -50,6 +50,7 @@ class Compiled(NamedTuple):
 class _Ended(NamedTuple):
     """A process takes no more ops; `problem` says what went wrong, if anything did."""
 
+    process: _Process
     problem: str
 
 
@@ -84,14 +85,18 @@ class _Process:
                 self._errors.close()
             raise
         self._thread = threading.Thread(target=self._talk, name="fastnn-compile", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads
+            self.close()
+            raise
 
     def _talk(self) -> None:
         try:
             problem = self._converse()
         except (OSError, ValueError, KeyError) as error:  # a broken pipe, a line that is no answer
             problem = repr(error)
-        self._events.put(_Ended(problem))
+        self._events.put(_Ended(self, problem))
 
     def _converse(self) -> str:
         """Hand out keys and take answers until none are left; what went wrong."""
@@ -138,7 +143,8 @@ class _Process:
         if self._child.poll() is None:
             self.kill()
         self._child.wait()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for stream in (self._child.stdin, self._child.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):  # a key that could not be sent
@@ -187,7 +193,7 @@ def compile_in_processes(
         for _ in range(min(count, MOST)):
             try:
                 processes.append(_Process(command, shared, events))
-            except OSError:
+            except (OSError, RuntimeError):
                 break  # not allowed, or no memory: those there are will do
         began = time.monotonic()
         running = len(processes)
@@ -205,16 +211,12 @@ def compile_in_processes(
                 continue
             running -= 1
             if event.problem:
-                _warn(event.problem, processes)
+                warnings.warn(
+                    f"fastnn: a process that compiles kernels gave up: {event.problem}\n"
+                    f"{event.process.errors()}".rstrip(),
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
     finally:
         for process in processes:
             process.close()
-
-
-def _warn(problem: str, processes: list[_Process]) -> None:
-    said = "\n".join(filter(None, (process.errors() for process in processes)))
-    warnings.warn(
-        f"fastnn: of the processes that compile kernels one gave up: {problem}\n{said}".rstrip(),
-        RuntimeWarning,
-        stacklevel=2,
-    )
