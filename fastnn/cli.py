@@ -12,8 +12,7 @@ from pathlib import Path
 import fastnn
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastnn", description="Small and medium neural networks, trained and served fast."
     )
@@ -57,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     warmup_parser.set_defaults(run=warmup)
 
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:

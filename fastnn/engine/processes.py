@@ -8,6 +8,7 @@ Where none can be started, or one fails, the op is left to the caller, who compi
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import json
 import os
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import IO, Any, NamedTuple
 
 from fastnn.engine import cache
@@ -66,9 +67,11 @@ def _interpreter() -> str | None:
 class _Process:
     """One process, and the thread of this one that talks with it."""
 
-    def __init__(self, command: list[str], keys: Iterator[Any], events: queue.Queue[Any]) -> None:
+    def __init__(
+        self, command: list[str], keys: collections.deque[Any], events: queue.Queue[Any]
+    ) -> None:
         self._keys, self._events = keys, events
-        self.spoke = False
+        self._spoke = False
         self._errors = _errors_file()
         try:
             self._child = subprocess.Popen(
@@ -107,10 +110,14 @@ class _Process:
         while not (line := stdout.readline()).startswith(b'{"fingerprint"'):
             if not line:
                 return f"it ended with status {self._child.wait()} before it began"
-        self.spoke = True
+        self._spoke = True
         if json.loads(line)["fingerprint"] != cache.fingerprint():
             return "it sees other kernels, or another compiler, than this process"
-        for key in self._keys:
+        while self._keys:
+            try:
+                key = self._keys.popleft()
+            except IndexError:  # another process was faster
+                break
             self._events.put(Begun(key))
             stdin.write(json.dumps(key).encode() + b"\n")
             stdin.flush()
@@ -131,7 +138,12 @@ class _Process:
         self._errors.seek(0)
         return self._errors.read()[-4000:].decode(errors="replace").strip()
 
-    def kill(self) -> None:
+    def kill_if_silent(self) -> None:
+        """End the process if it has not said its first word."""
+        if not self._spoke:
+            self._kill()
+
+    def _kill(self) -> None:
         """End the process and its children: what is called python may be a script around it."""
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -141,7 +153,7 @@ class _Process:
     def close(self) -> None:
         """End the process, at once, and give back all that belongs to it."""
         if self._child.poll() is None:
-            self.kill()
+            self._kill()
         self._child.wait()
         if self._thread.is_alive():
             self._thread.join()
@@ -159,18 +171,21 @@ def _errors_file() -> IO[bytes] | None:
         return None
 
 
-class _Shared:
-    """An iterator that threads may share."""
-
-    def __init__(self, items: Sequence[Any]) -> None:
-        self._items, self._lock = iter(items), threading.Lock()
-
-    def __iter__(self) -> _Shared:
-        return self
-
-    def __next__(self) -> Any:
-        with self._lock:
-            return next(self._items)
+def _start(
+    keys: Sequence[tuple[str, ...]], count: int, events: queue.Queue[Any], started: list[_Process]
+) -> None:
+    """Start up to `count` processes that share `keys`."""
+    interpreter = _interpreter()
+    if interpreter is None:
+        return
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    command = [interpreter, "-c", _CODE.format(path=path)]
+    shared = collections.deque(keys)
+    for _ in range(min(count, MOST)):
+        try:
+            started.append(_Process(command, shared, events))
+        except (OSError, RuntimeError):
+            return  # not allowed, or no memory: those there are will do
 
 
 def compile_in_processes(
@@ -181,20 +196,10 @@ def compile_in_processes(
     Keys that no `Compiled` came for are left to the caller. Ends all processes when closed, or
     when Ctrl-C arrives.
     """
-    interpreter = _interpreter()
-    if interpreter is None:
-        return
-    path = [entry for entry in sys.path if isinstance(entry, str)]
-    command = [interpreter, "-c", _CODE.format(path=path)]
     events: queue.Queue[Any] = queue.Queue()
-    shared = _Shared(keys)
     processes: list[_Process] = []
     try:
-        for _ in range(min(count, MOST)):
-            try:
-                processes.append(_Process(command, shared, events))
-            except (OSError, RuntimeError):
-                break  # not allowed, or no memory: those there are will do
+        _start(keys, count, events, processes)
         began = time.monotonic()
         running = len(processes)
         while running:
@@ -203,8 +208,7 @@ def compile_in_processes(
             except queue.Empty:
                 if time.monotonic() - began > PATIENCE:
                     for process in processes:
-                        if not process.spoke:
-                            process.kill()
+                        process.kill_if_silent()
                 continue
             if not isinstance(event, _Ended):
                 yield event
