@@ -12,8 +12,7 @@ from pathlib import Path
 import fastnn
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastnn", description="Small and medium neural networks, trained and served fast."
     )
@@ -33,7 +32,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info_parser = commands.add_parser("info", help="versions, the CPU, and the cache of kernels")
     info_parser.set_defaults(run=info)
 
-    options = parser.parse_args(arguments)
+    warmup_parser = commands.add_parser(
+        "warmup",
+        help="compile all kernels now, so that no process has to when it first needs them",
+        description="""Compile all kernels now: into the cache of this user and this CPU
+        (FASTNN_CACHE_DIR says where), or with --target for every CPU of a level and all users of
+        the installed package, as for a container's image that runs on other machines than the one
+        it is made on.""",
+    )
+    warmup_parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=("float32", "float64"),
+        help="only those for models of this element type",
+    )
+    warmup_parser.add_argument(
+        "--target",
+        metavar="LEVEL",
+        help="for all CPUs of a level, x86-64-v3 or x86-64-v4, as one file in the package",
+    )
+    warmup_parser.add_argument(
+        "--out", type=Path, help="with --target: a folder for the file, in place of the package"
+    )
+    warmup_parser.set_defaults(run=warmup)
+
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -92,14 +120,37 @@ class Clock(fastnn.Callback):
         self.seconds += time.perf_counter() - self._begin
 
 
+def warmup(options: argparse.Namespace) -> int:
+    """Compile all kernels, into the cache or for a level of CPUs; say where they are."""
+    from fastnn.engine import ahead, cache, catalogue, compiler, packs
+    from fastnn.training.progress import compiling
+
+    keys = catalogue.every_key(options.dtype or catalogue.REALS)
+    begin = time.perf_counter()
+    if options.target is not None:
+        folder = options.out or packs.FOLDER
+        place = ahead.make_pack(options.target, folder, keys, compiling(1, options.target))
+        compiled = len(keys)
+    elif options.out is not None:
+        raise ValueError("--out: only with --target")
+    else:
+        compiled = compiler.fill_cache(keys, compiling(1))
+        pack = packs.chosen()
+        place = cache.folder() if pack is None else packs.path_of(pack.level)
+    seconds = time.perf_counter() - begin
+    print(f"{len(keys)} kernels are in {place}; {compiled} were compiled now, in {seconds:.1f} s")
+    return 0
+
+
 def info(options: argparse.Namespace) -> int:
     """Print what a bug report needs."""
     from importlib.metadata import version
 
     import llvmlite.binding as llvm
 
-    from fastnn.engine import cache
+    from fastnn.engine import cache, packs
 
+    pack = packs.chosen()
     ops = cache.folder()
     compiled = len(list(ops.glob("*.bin"))) if ops.is_dir() else 0
     for name, value in (
@@ -109,6 +160,10 @@ def info(options: argparse.Namespace) -> int:
         ("system", platform.platform()),
         ("cpu", llvm.get_host_cpu_name()),
         ("threads", str(fastnn.get_num_threads())),
+        (
+            "pack",
+            "none" if pack is None else f"{packs.path_of(pack.level)} ({len(pack.ops)} kernels)",
+        ),
         ("cache", f"{ops} ({compiled} kernels)"),
     ):
         print(f"{name:<9} {value}")

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,7 +163,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch, Path], None]] = {
     "CPU features": lambda m, _: m.setattr(
         llvm, "get_host_cpu_features", lambda: SimpleNamespace(flatten=lambda: "+none")
     ),
-    **{name: set_numba_setting(name) for name in cache._NUMBA_SETTINGS},
+    **{name: set_numba_setting(name) for name in cache.NUMBA_SETTINGS},
 }
 
 
@@ -279,10 +278,9 @@ def no_space(*arguments: object, **named: object) -> None:
 class FullFile:
     """A file on a disk that is full: it opens, and fails where `at` says."""
 
-    def __init__(self, at: str, **arguments: Any) -> None:
+    def __init__(self, at: str, *arguments: Any) -> None:
         self._at = at
-        self._file = tempfile.NamedTemporaryFile(**arguments)
-        self.name = self._file.name
+        self._file = open(*arguments)
 
     def __enter__(self) -> "FullFile":
         return self
@@ -296,6 +294,17 @@ class FullFile:
         return no_space if name == self._at else getattr(self._file, name)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no umask on this system")
+def test_files_are_for_all_whom_the_user_lets(key: str) -> None:
+    # A container's image is made by one user and run by another.
+    before = os.umask(0o027)
+    try:
+        assert cache.write(key, b"object file", "symbol")
+        assert cache._path(key).stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("at", ["mkdir", "open", "write", "close", "replace"])
 def test_a_full_disk_is_survived(
     at: str, compile_once: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -306,10 +315,8 @@ def test_a_full_disk_is_survived(
     elif at == "replace":
         monkeypatch.setattr(cache.os, "replace", no_space)
     else:
-        fake = SimpleNamespace(
-            NamedTemporaryFile=no_space if at == "open" else lambda **a: FullFile(at, **a)
-        )
-        monkeypatch.setattr(cache, "tempfile", fake)
+        opened = no_space if at == "open" else lambda *a: FullFile(at, *a)
+        monkeypatch.setattr(cache, "open", opened, raising=False)
     assert_relu_works()
     assert len(compile_once) == 1
     assert files_in(tmp_path) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -724,9 +724,9 @@ def test_program_names_what_it_needs() -> None:
     assert ("product", "float32") in needs
     assert ("gather", "int32", "int32") in needs
     assert made.cost() > 100 * len(made.calls)
-    reports: list[tuple[str, int, int]] = []
+    reports: list[tuple[Sequence[str], int, int]] = []
     compiler.prepare(needs, lambda *report: reports.append(report))
-    again: list[tuple[str, int, int]] = []
+    again: list[tuple[Sequence[str], int, int]] = []
     compiler.prepare(needs, lambda *report: again.append(report))
     assert again == []  # what is ready is not compiled, nor reported
     assert all(done <= of for _, done, of in reports)

@@ -11,27 +11,14 @@ from pathlib import Path
 import pytest
 
 from fastnn.engine import cache, compiler
+from fastnn.engine.catalogue import every_key
 from fastnn.engine.compiler import Key
 from fastnn.kernels import state as s
 from fastnn.kernels.cpu import adapter
 from fastnn.kernels.signatures import FUNCTIONS, ITEM_BYTES, NAMES, signature
 
-REALS = ("float32", "float64")
-SOURCES = ("uint8", "int32", *REALS)
-"""Element types of arrays that rows are gathered from."""
-
-OP_KEYS: list[Key] = [
-    (name, real, *source)
-    for name in NAMES
-    for real in REALS
-    for source in ([(t,) for t in SOURCES] if name == "gather" else [()])
-]
-KEYS: list[Key] = [
-    ("run_steps",),
-    *((name, real) for name in FUNCTIONS for real in REALS),
-    *OP_KEYS,
-    ("gather", "int32", "int32"),  # labels
-]
+KEYS = every_key()
+OP_KEYS = [key for key in KEYS if key[0] in NAMES]
 
 # C's mathematical functions; LLVM makes calls to some of them out of its own intrinsics.
 _FUNCTIONS = """

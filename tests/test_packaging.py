@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
+import sys
 from importlib import metadata, resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ TOP_LEVEL = {
     "benchmarks",
     "docs",
     "asv.conf.json",
+    "hatch_build.py",
     "pyproject.toml",
     "README.md",
     "LICENSE",
@@ -88,6 +92,68 @@ def test_package_ships(name: str) -> None:
 def test_command_is_installed(installed: metadata.Distribution) -> None:
     (command,) = installed.entry_points.select(group="console_scripts", name="fastnn")
     assert callable(command.load())
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The wheel's build hook out of hatch_build.py, which here needs no hatchling."""
+    interface = SimpleNamespace(BuildHookInterface=list)  # a class with a type in brackets
+    name = "hatchling.builders.hooks.plugin.interface"
+    for end in range(1, name.count(".") + 1):
+        monkeypatch.setitem(sys.modules, name.rsplit(".", end)[0], SimpleNamespace())
+    monkeypatch.setitem(sys.modules, name, interface)
+    made = runpy.run_path(str(ROOT / "hatch_build.py"))["Packs"]()
+    made.target_name, made.root = "wheel", str(ROOT)
+    made.metadata = SimpleNamespace(core=SimpleNamespace(dependencies=["numba"]))
+    return made
+
+
+def test_a_wheel_is_pure_unless_packs_are_asked_for(
+    hook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTNN_BUILD_PACKS", raising=False)
+    build_data: dict[str, Any] = {"force_include": {}}
+    hook.initialize("standard", build_data)
+    hook.finalize("standard", build_data, "")
+    assert build_data == {"force_include": {}}
+    assert hook.dependencies() == []
+
+
+@pytest.mark.parametrize(("target", "version"), [("wheel", "editable"), ("sdist", "standard")])
+def test_only_wheels_carry_packs(
+    target: str, version: str, hook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTNN_BUILD_PACKS", "x86-64-v3")
+    hook.target_name = target
+    build_data: dict[str, Any] = {"force_include": {}}
+    hook.initialize(version, build_data)
+    assert build_data == {"force_include": {}}
+
+
+def test_a_wheel_with_packs_is_of_one_platform(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTNN_BUILD_PACKS", "x86-64-v3,x86-64-v4")
+    commands: list[list[str]] = []
+
+    def run(command: list[str], check: bool, env: dict[str, str]) -> None:
+        assert check
+        assert env["PYTHONPATH"] == str(ROOT)
+        Path(command[-1], f"{command[-3]}.pack").write_bytes(b"a pack")
+        commands.append(command[1:5])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    build_data: dict[str, Any] = {"force_include": {}}
+    hook.initialize("standard", build_data)
+    levels = ["x86-64-v3", "x86-64-v4"]
+    assert commands == [["-m", "fastnn", "warmup", "--target"]] * 2
+    included = build_data["force_include"]
+    assert list(included.values()) == [f"fastnn/objects/{level}.pack" for level in levels]
+    assert all(Path(path).is_file() for path in included)
+    assert not build_data["pure_python"]
+    assert re.fullmatch(r"py3-none-\w+", build_data["tag"])
+    assert not build_data["tag"].endswith("any")
+    assert hook.dependencies() == ["numba"]
+    hook.finalize("standard", build_data, "")
+    assert not any(Path(path).exists() for path in included)
 
 
 def test_top_level_holds_nothing_else() -> None:

@@ -13,25 +13,27 @@ import hashlib
 import importlib.util
 import os
 import platform
+import secrets
 import struct
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 
 _MAGIC = b"fastnn object 1\n"
-_HEADER = struct.Struct(f"<{len(_MAGIC)}s32s")
-"""Magic, and SHA-256 of the rest: the symbol's length, the symbol, the object file."""
 _LENGTH = struct.Struct("<I")
+_CHECKSUM_BYTES = 32
 
-_NUMBA_SETTINGS = (
+NUMBA_SETTINGS = (
+    "NUMBA_BOUNDSCHECK",
     "NUMBA_CPU_NAME",
     "NUMBA_CPU_FEATURES",
+    "NUMBA_DEBUGINFO",
     "NUMBA_ENABLE_AVX",
     "NUMBA_LOOP_VECTORIZE",
     "NUMBA_OPT",
     "NUMBA_SLP_VECTORIZE",
 )
+"""Environment variables that decide how Numba compiles."""
 
 
 def directory() -> Path:
@@ -54,7 +56,8 @@ def kernel_sources() -> list[Path]:
     return sorted(p for p in root.rglob("*.py") if p.name != "reference.py")
 
 
-def _hash_of_sources() -> bytes:
+def hash_of_sources() -> bytes:
+    """A hash of the kernels' text as it is on disk now."""
     digest = hashlib.sha256()
     for path in kernel_sources():
         text = path.read_bytes()
@@ -71,7 +74,7 @@ def fingerprint() -> str:
     """A hash of everything that compiled ops depend on."""
     import llvmlite.binding as llvm
 
-    sources = _hash_of_sources()
+    sources = hash_of_sources()
     if not _first_look:
         _first_look.append(sources)
     digest = hashlib.sha256(sources)
@@ -88,7 +91,7 @@ def fingerprint() -> str:
         sys.platform,
         llvm.get_host_cpu_name(),
         llvm.get_host_cpu_features().flatten(),
-        *(os.environ.get(name) for name in _NUMBA_SETTINGS),
+        *(os.environ.get(name) for name in NUMBA_SETTINGS),
     )
     digest.update(repr(facts).encode())
     return digest.hexdigest()
@@ -107,17 +110,25 @@ def _path(key: str) -> Path:
 _NO_DISK = (OSError, RuntimeError)
 
 
+def seal(magic: bytes, body: bytes) -> bytes:
+    """A file's content: what it is, a checksum, and the body."""
+    return magic + hashlib.sha256(body).digest() + body
+
+
+def unseal(magic: bytes, content: bytes) -> bytes | None:
+    """The body of what `seal` made; None if it is not whole."""
+    begin = len(magic) + _CHECKSUM_BYTES
+    body = content[begin:]
+    return body if content[:begin] == magic + hashlib.sha256(body).digest() else None
+
+
 def read(key: str) -> tuple[bytes, str] | None:
     """The object file and symbol kept under `key`; None where there is none that is whole."""
     try:
-        content = _path(key).read_bytes()
+        body = unseal(_MAGIC, _path(key).read_bytes())
     except _NO_DISK:
         return None
-    if len(content) < _HEADER.size + _LENGTH.size:
-        return None
-    magic, checksum = _HEADER.unpack_from(content)
-    body = content[_HEADER.size :]
-    if magic != _MAGIC or hashlib.sha256(body).digest() != checksum:
+    if body is None:
         return None
     (length,) = _LENGTH.unpack_from(body)
     begin = _LENGTH.size + length
@@ -131,21 +142,27 @@ def write(key: str, object_file: bytes, symbol: str) -> bool:
     be neither the old nor the new.
     """
     name = symbol.encode()
-    body = _LENGTH.pack(len(name)) + name + object_file
-    content = _HEADER.pack(_MAGIC, hashlib.sha256(body).digest()) + body
-    temporary = None
     try:
         target = _path(key)
-        if _hash_of_sources() != _first_look[0]:
+        if hash_of_sources() != _first_look[0]:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            temporary = file.name
-            file.write(content)
-        os.replace(temporary, target)
+        replace(target, seal(_MAGIC, _LENGTH.pack(len(name)) + name + object_file))
     except _NO_DISK:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         return False
     return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file at once: whoever reads it finds the old content or the new, never a part."""
+    # Not by `tempfile`, whose files only their owner may read: a container's image is made by one
+    # user and run by another.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,20 +1,28 @@
 """The table of compiled ops: a name and element types to an address, compiled when first asked for.
 
-The order is: this process's table, the cache on disk, Numba. Only the last imports Numba.
+The order is: this process's table, the package's own object code for this CPU (`packs`), the cache
+on disk, Numba. Only the last imports Numba, and where several ops are missing on several cores, not
+into this process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 
-from fastnn.engine import cache
+from fastnn.engine import cache, packs
+from fastnn.engine.threads import cores
 
 Key = tuple[str, ...]
 """An op's name and its element types: ``("dense_forward", "float32")``."""
 
-Report = Callable[[str, int, int], None]
-"""Told ``(name, done, of)`` before each compilation, and once with no name when all are done."""
+Compiled = tuple[bytes, str]
+"""An object file, and the symbol to look up in it."""
+
+Report = Callable[[Sequence[str], int, int], None]
+"""``report(running, done, of)``: the ops that are being compiled, and how many are."""
 
 _addresses: dict[Key, int] = {}
 _lock = threading.RLock()
@@ -27,12 +35,12 @@ def address(key: Key) -> int:
         return known
     with _lock:
         if key not in _addresses:
-            _load(key, cache.read(".".join(key)) or _compile(key))
+            _load(key, _kept(key) or _keep(key, _compile(key)))
         return _addresses[key]
 
 
 def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
-    """Have all of `keys` ready; `report` is told what is compiled."""
+    """Have all of `keys` ready, saying to `report` what is compiled."""
     missing = [key for key in dict.fromkeys(keys) if key not in _addresses]
     if not missing:
         return
@@ -41,28 +49,104 @@ def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
         for key in missing:
             if key in _addresses:
                 continue  # another thread was faster
-            kept = cache.read(".".join(key))
+            kept = _kept(key)
             if kept is None:
                 uncompiled.append(key)
             else:
                 _load(key, kept)
-        for done, key in enumerate(uncompiled):
-            if report is not None:
-                report(key[0], done, len(uncompiled))
-            address(key)
-        if uncompiled and report is not None:
-            report("", len(uncompiled), len(uncompiled))
+        with contextlib.closing(compile_all(uncompiled, report)) as done:
+            for key, compiled in done:
+                _load(key, _keep(key, compiled))
 
 
-def _load(key: Key, compiled: tuple[bytes, str]) -> None:
+def fill_cache(keys: Iterable[Key], report: Report | None = None) -> int:
+    """Compile those of `keys` that are kept nowhere, without loading any; how many.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take them.
+    """
+    missing = [key for key in dict.fromkeys(keys) if _kept(key) is None]
+    with contextlib.closing(compile_all(missing, report)) as done:
+        for key, compiled in done:
+            _keep(key, compiled)
+            if _kept(key) is None:
+                raise OSError(f"{'.'.join(key)} cannot be kept in {cache.folder()}")
+    return len(missing)
+
+
+def compile_all(
+    keys: Sequence[Key], report: Report | None
+) -> Generator[tuple[Key, Compiled], None, None]:
+    """Compile `keys`, those first that take longest; yield each as it is done."""
+    if not keys:
+        return
+    report = report or _no_report
+    lines = _lines()
+    waiting = dict.fromkeys(sorted(keys, key=lambda key: -lines.get(key[0], 0)))
+    running: dict[Key, None] = {}
+
+    def say() -> None:
+        report([key[0] for key in running], len(keys) - len(waiting), len(keys))
+
+    say()
+    count = min(cores(), len(keys))
+    if count > 1:
+        from fastnn.engine import processes
+
+        with contextlib.closing(processes.compile_in_processes(list(waiting), count)) as events:
+            for event in events:
+                if isinstance(event, processes.Begun):
+                    running[event.key] = None
+                else:
+                    del running[event.key], waiting[event.key]
+                    yield event.key, (event.object_file, event.symbol)
+                say()
+    running.clear()  # what a process that failed had begun
+    for key in list(waiting):
+        running[key] = None
+        say()
+        compiled = _compile(key)
+        del running[key], waiting[key]
+        yield key, compiled
+        say()
+
+
+def _no_report(running: Sequence[str], done: int, of: int) -> None:
+    pass
+
+
+def _compile(key: Key) -> Compiled:
+    from fastnn.kernels.cpu.adapter import compile_op
+
+    return compile_op(key[0], key[1:])
+
+
+def _kept(key: Key) -> Compiled | None:
+    name = ".".join(key)
+    return packs.read(name) or cache.read(name)
+
+
+def _keep(key: Key, compiled: Compiled) -> Compiled:
+    cache.write(".".join(key), *compiled)
+    return compiled
+
+
+def _load(key: Key, compiled: Compiled) -> None:
     from fastnn.engine import native
 
     _addresses[key] = native.load(*compiled)
 
 
-def _compile(key: Key) -> tuple[bytes, str]:
-    from fastnn.kernels.cpu.adapter import compile_op
-
-    object_file, symbol = compile_op(key[0], key[1:])
-    cache.write(".".join(key), object_file, symbol)
-    return object_file, symbol
+def _lines() -> dict[str, int]:
+    """Lines of each function at the top of a kernels' file: the longer, the longer to compile."""
+    lines: dict[str, int] = {}
+    for path in cache.kernel_sources():
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line[:1].strip():
+                begins = re.match(r"def (\w+)", line)
+                name = begins.group(1) if begins else ""
+            lines[name] = lines.get(name, 0) + 1
+    return lines

@@ -43,6 +43,11 @@ def get_num_threads() -> int:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"FASTNN_NUM_THREADS must be a positive integer, got {wanted!r}")
         return int(wanted)
+    return cores()
+
+
+def cores() -> int:
+    """The number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def compiling(verbose: int) -> Callable[[str, int, int], None] | None:
-    """A report for ``compiler.prepare``: one line that says what is compiled, and how far it is."""
+def compiling(
+    verbose: int, target: str = "this CPU, once"
+) -> Callable[[Sequence[str], int, int], None] | None:
+    """A report for ``compiler.prepare``: what is compiled, and how far it is.
+
+    One line that changes on a terminal; elsewhere one at the beginning.
+    """
     if not verbose:
         return None
     shown = sys.stderr.isatty() and verbose == 1
+    said = False
 
-    def report(name: str, done: int, of: int) -> None:
-        if name:
-            text = f"fastnn: compiling kernels for this CPU, once: {name} ({done + 1} of {of})"
-        else:
-            text = f"fastnn: compiled {of} kernels for this CPU, kept for next time"
+    def report(running: Sequence[str], done: int, of: int) -> None:
+        nonlocal said
         if shown:
-            sys.stderr.write(f"\r{text:<79}" + ("" if name else "\n"))
+            text = f"fastnn: compiled {done} of {of} kernels for {target}"
+            if done < of and running:
+                text += f"; now {', '.join(running)}"
+            sys.stderr.write(f"\r{_fitting(text):<79}" + ("\n" if done == of else ""))
             sys.stderr.flush()
-        elif done == 0:
-            print(f"fastnn: compiling {of} kernels for this CPU, once", file=sys.stderr)
+        elif not said:
+            print(f"fastnn: compiling {of} kernels for {target}", file=sys.stderr)
+        said = True
 
     return report
+
+
+def _fitting(text: str) -> str:
+    """The text cut to a terminal's 79 columns."""
+    return text if len(text) <= 79 else text[:78] + "…"
 
 
 class Progress:

@@ -170,18 +170,33 @@ def product(type_name: str) -> Any:
     @kernel
     def multiply(
         rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
-        pack, finish, workspace, state, row, column,
+        pack, finish, workspace, state, rank, team,
     ):  # fmt: skip
-        """C = bias + A·B for C of (rows, columns), summed over `depth`.
+        """C = bias + A·B for C of (rows, columns), summed over `depth`: part `rank` of `team`.
 
         Addresses, and strides in bytes. B is stored by rows (`b_column` the size of an element)
         or by columns (`b_k` the size of an element); where `pack` is not 0, and always in the
         second case, its blocks are copied into panels first. `bias` is a row of C's width, or 0.
         `sums`, if not 0, is where the sums of B's columns go. Where `discard` is not 0, C serves
-        for partial sums alone, and its rows are given to `finish` without being kept. This C is
-        the part that begins at (row, column) of a matrix `finish` knows, with rows of `c_row`
-        bytes.
+        for partial sums alone, and its rows are given to `finish` without being kept.
         """
+        row, column = 0, 0
+        if team > 1:  # of columns, if there are enough of them, else of rows
+            panels = (columns + grain - 1) // grain
+            if panels >= 2 * team or panels >= rows:
+                column = panels * rank // team * grain
+                columns = min(panels * (rank + 1) // team * grain, columns) - column
+                b += column * b_column
+                bias = bias + column * size if bias != 0 else 0
+                sums = sums + column * size if sums != 0 else 0
+            else:
+                row = rows * rank // team
+                rows = rows * (rank + 1) // team - row
+                a += row * a_row
+                sums = sums if row == 0 else 0
+            c += row * c_row + column * size
+            if rows <= 0 or columns <= 0:
+                return
         transposed = b_column != size
         step = depth
         if depth > MAX_DEPTH:
@@ -261,26 +276,4 @@ def product(type_name: str) -> Any:
                     one(wide, deep, workspace, 0, 0, block, block_k, block_panel,
                         at_sums if k > 0 else 0, 0, at_sums, 0, 0, state, 0, 0)  # fmt: skip
 
-    @kernel
-    def multiply_part(
-        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
-        pack, finish, workspace, state, rank, team,
-    ):  # fmt: skip
-        """The part of the product that thread `rank` of `team` computes: columns, else rows."""
-        first_row, last_row, first, last = 0, rows, 0, columns
-        if team > 1:
-            panels = (columns + grain - 1) // grain
-            if panels >= 2 * team or panels >= rows:
-                first = panels * rank // team * grain
-                last = min(panels * (rank + 1) // team * grain, columns)
-            else:
-                first_row, last_row = rows * rank // team, rows * (rank + 1) // team
-        if first < last and first_row < last_row:
-            at_bias = bias + first * size if bias != 0 else 0
-            at_sums = sums + first * size if sums != 0 and first_row == 0 else 0
-            multiply(last_row - first_row, last - first, depth, a + first_row * a_row, a_row, a_k,
-                     b + first * b_column, b_k, b_column, at_bias, at_sums,
-                     c + first_row * c_row + first * size, c_row, discard, pack, finish,
-                     workspace, state, first_row, first)  # fmt: skip
-
-    return multiply_part
+    return multiply

@@ -1,12 +1,13 @@
-"""How kernels are compiled: one set of flags, and the host's vector width."""
+"""How kernels are compiled: one set of flags, and the target's vector width."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from numba import njit
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 
 FASTMATH = {"contract"}
 """A product and a sum may become one FMA; nothing else may change.
@@ -52,11 +53,13 @@ def native(arguments: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _vector_bytes() -> int:
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
+    # What Numba compiles for: the host, unless its settings name another CPU.
+    chosen = config.CPU_FEATURES
+    features = (get_host_cpu_features() if chosen is None else chosen).split(",")
+    if "+avx512f" in features:
         return 64
-    return 32 if features.get("avx2") and features.get("fma") else 16
+    return 32 if "+avx2" in features and "+fma" in features else 16
 
 
 VECTOR_BYTES = _vector_bytes()
-"""Width of the host's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""
+"""Width of the target's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""
