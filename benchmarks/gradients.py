@@ -91,7 +91,7 @@ def numpy_separate_from_logits(z: NDArray[Any], labels: NDArray[Any]) -> Gradien
 
     def gradient() -> NDArray[Any]:
         p = _softmax(z)
-        -np.log(p[rows, labels])
+        np.negative(np.log(p[rows, labels]))  # the losses
         return _through_softmax(p, y)
 
     return gradient
@@ -105,7 +105,7 @@ def numpy_jacobian(z: NDArray[Any], labels: NDArray[Any]) -> Gradient:
 
     def gradient() -> NDArray[Any]:
         dp = -y / p / len(p)
-        dz = np.empty_like(dp)
+        dz: NDArray[Any] = np.empty_like(dp)
         for index, (single, incoming) in enumerate(zip(p, dp, strict=True)):
             column = single.reshape(-1, 1)
             jacobian = np.diagflat(column) - np.dot(column, column.T)

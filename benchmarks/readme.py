@@ -213,14 +213,20 @@ def current(text: str) -> str:
     return inside.strip("\n")
 
 
+def replaced(text: str, inside: str) -> str:
+    """`text` with `inside` between its markers."""
+    current(text)  # they are there
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{inside}\n{END}{after}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite README's figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, help="a results file of benchmarks.compare")
     path = parser.parse_args(arguments).file or newest()
-    text = README.read_text(encoding="utf-8")
-    new = text.replace(f"{BEGIN}\n{current(text)}\n{END}", f"{BEGIN}\n{block(path)}\n{END}")
-    README.write_text(new, encoding="utf-8")
+    README.write_text(replaced(README.read_text(encoding="utf-8"), block(path)), encoding="utf-8")
     print(f"README.md: figures of {path.name}")
     return 0
 

@@ -91,8 +91,11 @@ def _inference(serve: Serve) -> Serve:
     """`serve` with PyTorch's inference mode entered once for all its calls."""
     import torch
 
-    decorated: Serve = torch.inference_mode()(serve)
-    return decorated
+    def serving(times: int) -> Any:
+        with torch.inference_mode():
+            return serve(times)
+
+    return serving
 
 
 def with_torch(row: Row, x: NDArray[Any]) -> Serve:
@@ -128,13 +131,12 @@ def with_jax(row: Row, x: NDArray[Any]) -> Serve:
 
     weights = [jnp.asarray(weight) for weight in make_weights(row)]
 
-    @jax.jit
-    def serve(x: Any) -> Any:
+    def forward(x: Any) -> Any:
         for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             x = jax.nn.relu(x @ kernel + bias)
         return jax.nn.softmax(x @ weights[-2] + weights[-1])
 
-    batch = jnp.asarray(x)
+    serve, batch = jax.jit(forward), jnp.asarray(x)
     return _again(lambda: serve(batch).block_until_ready())
 
 

@@ -38,9 +38,9 @@ class Peer(ABC):
     def prepare(self, x: NDArray[Any], y: NDArray[Any], row: Row, threads: int) -> None:
         """Build the row's network for `threads` threads, and take the data."""
 
+    @abstractmethod
     def set_threads(self) -> None:
-        """Let the framework use ``self.threads`` threads from now on; nothing if it cannot be told."""
-        return
+        """Let the framework use ``self.threads`` threads from now on."""
 
     @abstractmethod
     def restart(self) -> None:
@@ -74,14 +74,17 @@ class Peer(ABC):
         best setting is what counts.
         """
         choices = {self.threads}
-        if self.row.flops < SMALL_STEP and type(self).set_threads is not Peer.set_threads:
+        if self.row.flops < SMALL_STEP:
             choices.add(1)
         seconds = {}
         for choice in sorted(choices):
             self.threads = choice
             self.turn(1)
             seconds[choice] = self.turn(1) if len(choices) > 1 else 0.0
-        self.threads = min(seconds, key=seconds.__getitem__)
+        best = min(seconds, key=seconds.__getitem__)
+        if best != self.threads:
+            self.threads = best
+            self.turn(1)  # some compile for a number of threads
 
 
 def limit_blas(threads: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.grid import make_weights
 from benchmarks.peers.base import BETA_1, BETA_2, EPSILON, LEARNING_RATES, Peer
@@ -16,25 +19,45 @@ if TYPE_CHECKING:
 class Jax(Peer):
     """JAX: a whole epoch is one compiled `lax.scan`, its state donated; the first run compiles.
 
-    Its pool of threads is fixed when it starts, so one thread is not tried where it has more.
     Masks of dropout come from the "rbg" generator, faster on a CPU than the default, Threefry.
     """
 
     name = "jax"
     module = "jax"
     packages = ("jax", "jaxlib")
+    pool: ClassVar[int] = 0  # threads of the client that `set_threads` has made last
 
     def prepare(self, x: NDArray[Any], y: NDArray[Any], row: Row, threads: int) -> None:
         import jax
-        import jax.numpy as jnp
         import numpy as np
 
         jax.config.update("jax_enable_x64", x.dtype == np.float64)
-        self.objective = _objective(row)
-        self.epoch = jax.jit(_epoch(row, self.objective), donate_argnums=0)
-        self.x, self.y, self.row, self.threads = jnp.asarray(x), jnp.asarray(y), row, threads
+        self.arrays, self.row, self.threads = (x, y), row, threads
         self.rng = np.random.default_rng(0)
+        self._place()
         self.restart()
+
+    def set_threads(self) -> None:
+        """Let a new client size its pool by the cores that it sees: the only way to set it."""
+        import jax
+        from jax.extend.backend import clear_backends
+
+        if Jax.pool == self.threads:
+            return
+        clear_backends()
+        with seeing_cores(self.threads):
+            jax.devices()
+        Jax.pool = self.threads
+        self._place()
+
+    def _place(self) -> None:
+        """Hand the data to the client of now; the first run compiles for it."""
+        import jax
+        import jax.numpy as jnp
+
+        self.objective = _objective(self.row)
+        self.epoch = jax.jit(_epoch(self.row, self.objective), donate_argnums=0)
+        self.x, self.y = map(jnp.asarray, self.arrays)
 
     def restart(self) -> None:
         import jax
@@ -59,6 +82,20 @@ class Jax(Peer):
 
     def loss(self) -> float:
         return float(self.objective(self.state[0], self.x, self.y, None))
+
+
+@contextlib.contextmanager
+def seeing_cores(threads: int) -> Iterator[None]:
+    """This thread on `threads` of its cores, where the system pins threads."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _objective(row: Row) -> Any:
