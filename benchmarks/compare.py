@@ -79,8 +79,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=3.0,
-        help="a contestant's time in a case, once it has had its least turns (default: 3)",
+        default=2.0,
+        help="a contestant's time in a case, once it has had its least turns (default: 2)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="few turns on few rows: whether everything works"

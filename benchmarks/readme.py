@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
+from benchmarks.parts.start import FRESH
 from benchmarks.parts.training import best_peer
 from benchmarks.rounds import geometric_mean
 from benchmarks.summary import best_ratios, ratios_to
@@ -42,7 +43,7 @@ def newest() -> Path:
     FileNotFoundError
         If there is none.
     """
-    found = sorted((ROOT / "benchmarks" / "results").glob("cpu-[0-9-]*[0-9].json"))
+    found = sorted((ROOT / "benchmarks" / "results").glob("cpu-????-??-??.json"))
     if not found:
         raise FileNotFoundError("readme: no benchmarks/results/cpu-<date>.json")
     return found[-1]
@@ -163,7 +164,7 @@ def more(report: Report) -> list[str]:
         text = (
             "A process that fits a small network takes "
             f"{seconds['fastnn, first fit of a second process']:.2f} s from start to end, the very "
-            f"first on a machine {seconds['fastnn, first fit with an empty cache']:.1f} s"
+            f"first on a machine {seconds[FRESH]:.1f} s"
         )
         if "import torch" in seconds:
             text += f"; `import torch` alone takes {seconds['import torch']:.2f} s"
@@ -192,10 +193,13 @@ def source(report: Report, path: Path) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Lines of at most 100 characters; words are kept whole."""
+    """Lines of at most 100 characters; words, and code between backticks, are kept whole."""
+    import re
     import textwrap
 
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+    kept = re.sub("`[^`]*`", lambda code: code.group().replace(" ", "\0"), text)
+    filled = textwrap.fill(kept, 100, break_long_words=False, break_on_hyphens=False)
+    return filled.replace("\0", " ")
 
 
 def current(text: str) -> str:

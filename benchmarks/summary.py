@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks import tables
+from benchmarks.parts.start import FRESH
 from benchmarks.parts.training import best_peer
 from benchmarks.peers import ONE_THREAD
 from benchmarks.rounds import geometric_mean
@@ -119,7 +120,7 @@ def _memory(data: dict[str, Any]) -> list[Figure]:
 
 def _start(data: dict[str, Any]) -> Iterator[Figure]:
     for name, goal in (
-        ("fastnn, first fit with an empty cache", 8.0),
+        (FRESH, 8.0),
         ("fastnn, first fit of a second process", 0.4),
     ):
         yield from _figure(f"{name}, s", data["processes"][name]["seconds"][1], goal, False)

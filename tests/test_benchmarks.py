@@ -217,6 +217,14 @@ def test_every_part_can_be_loaded() -> None:
         assert callable(module.show)
 
 
+def test_readme_is_rewritten_between_its_markers() -> None:
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    assert readme.current(readme.replaced(text, "new")) == "new"
+    assert readme.replaced(text, "old") == text
+    with pytest.raises(ValueError, match="missing"):
+        readme.replaced(f"before {readme.BEGIN} after", "new")
+
+
 @pytest.mark.smoke
 def test_readme_shows_the_newest_figures() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """The training grid: every peer on every row, beside the least time that a step could take.
 
-That floor is the issue of two measurements of the same run: the matrix products at the rate of a
+That floor comes of two measurements of the same run: the matrix products at the rate of a
 large one, and the optimizer's bytes at the rate of a copy of the same footprint.
 """
 
