@@ -22,6 +22,8 @@ def trained_once(name: str) -> FastNN:
     peer = FastNN()
     try:
         peer.prepare(*make_data(row), row, THREADS)
+        peer.set_threads()
+        peer.restart()
     except (ImportError, AttributeError) as error:
         raise NotImplementedError(str(error)) from error
     peer.run(row.steps)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One training step: gather by index, forward, loss, backward, Adam.
+    """One training step: gather by index, forward, loss, backward, update.
 
     Parameters
     ----------
@@ -25,6 +25,12 @@ class Row:
         Softmax outputs with integer labels, or linear outputs.
     steps : int
         Steps an epoch: enough that an epoch's bookkeeping weighs what it does for a user.
+    epochs : int
+        Epochs in one timed fit, so that what is done once a fit weighs what it does for a user.
+    optimizer : {"adam", "sgd"}
+        SGD is without momentum.
+    dropout : float
+        Rate of dropout after each hidden layer.
     """
 
     name: str
@@ -32,6 +38,9 @@ class Row:
     batch: int
     loss: str
     steps: int
+    epochs: int
+    optimizer: str = "adam"
+    dropout: float = 0.0
 
     @property
     def layers(self) -> str:
@@ -57,21 +66,25 @@ class Row:
         return 2 * self.batch * (3 * sum(products) - products[0])
 
     def optimizer_bytes(self, itemsize: int) -> int:
-        """Bytes that Adam moves: reads w, g, m, v and writes w, m, v."""
-        return 7 * itemsize * self.parameters
+        """Bytes that the update moves: Adam reads w, g, m, v and writes w, m, v; SGD w, g and w."""
+        return (7 if self.optimizer == "adam" else 3) * itemsize * self.parameters
+
+    def optimizer_footprint(self, itemsize: int) -> int:
+        """Bytes that the update's arrays take: w, g, m, v of Adam; w, g of SGD."""
+        return (4 if self.optimizer == "adam" else 2) * itemsize * self.parameters
 
 
 GRID = {
     row.name: row
     for row in (
-        Row("T1", (8, 16, 1), 16, "mse", 1000),
-        Row("T2", (20, 64, 64, 2), 32, "categorical_crossentropy", 500),
-        Row("T3", (64, 100, 10), 200, "categorical_crossentropy", 300),
-        Row("T4", (784, 128, 10), 32, "categorical_crossentropy", 300),
-        Row("T5", (784, 128, 10), 128, "categorical_crossentropy", 200),
-        Row("T6", (784, 512, 512, 10), 128, "categorical_crossentropy", 100),
-        Row("T7", (784, 512, 512, 10), 1024, "categorical_crossentropy", 20),
-        Row("T8", (1024, 2048, 2048, 1000), 256, "categorical_crossentropy", 10),
+        Row("T1", (8, 16, 1), 16, "mse", 1000, 5),
+        Row("T2", (20, 64, 64, 2), 32, "categorical_crossentropy", 500, 5),
+        Row("T3", (64, 100, 10), 200, "categorical_crossentropy", 300, 5),
+        Row("T4", (784, 128, 10), 32, "categorical_crossentropy", 300, 5),
+        Row("T5", (784, 128, 10), 128, "categorical_crossentropy", 200, 5),
+        Row("T6", (784, 512, 512, 10), 128, "categorical_crossentropy", 100, 2),
+        Row("T7", (784, 512, 512, 10), 1024, "categorical_crossentropy", 20, 2),
+        Row("T8", (1024, 2048, 2048, 1000), 256, "categorical_crossentropy", 10, 1),
     )
 }
 

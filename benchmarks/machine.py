@@ -9,12 +9,16 @@ import functools
 import os
 import platform
 import sys
+import threading
 import time
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 # What each library reads when it is first imported, its thread pool's size among it.
 _THREAD_VARIABLES = (
@@ -28,8 +32,17 @@ _THREAD_VARIABLES = (
 _THREADED = ("numpy", "torch", "jax", "sklearn", "fastnn")
 
 
+def available_cores() -> tuple[int, ...]:
+    """The numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def pin(threads: int) -> tuple[int, ...]:
     """Pin this process to `threads` cores of those it may use, and every library's pool to as many.
+
+    Where the system pins no processes, the pools alone are set.
 
     Returns
     -------
@@ -46,11 +59,12 @@ def pin(threads: int) -> tuple[int, ...]:
     started = [name for name in _THREADED if name in sys.modules]
     if started:
         raise RuntimeError(f"pin: must be called before the import of {', '.join(started)}")
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = available_cores()
     if not 1 <= threads <= len(allowed):
         raise ValueError(f"pin: threads must be from 1 to {len(allowed)} here, got {threads}")
-    cores = tuple(allowed[:threads])
-    os.sched_setaffinity(0, cores)
+    cores = allowed[:threads]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     return cores
@@ -101,24 +115,60 @@ def gemm_peak(dtype: str = "float32", seconds: float = 0.5) -> float:
     return best
 
 
-def copy_bandwidth(footprint: int, seconds: float = 0.1) -> float:
-    """Bytes a second, read and written, of a copy whose two buffers take `footprint` bytes.
+def copy_bandwidth(footprint: int, threads: int = 1, seconds: float = 0.1) -> float:
+    """Bytes a second, read and written, of a copy whose buffers take `footprint` bytes in all.
 
     At an optimizer's own footprint, because small states stay in a cache that is several times
-    faster than memory; at 64 KiB or more, so that the call itself does not count.
+    faster than memory; at 64 KiB a thread or more, so that the call itself does not count. Each
+    thread copies a part of its own.
     """
     import numpy as np
 
-    half = max(footprint, 1 << 16) // 2
-    source = np.ones(half, np.uint8)
-    target = np.zeros(half, np.uint8)
-    repeats = max(1, (1 << 22) // half)
+    half = max(footprint // threads, 1 << 16) // 2
+    pairs = [(np.zeros(half, np.uint8), np.ones(half, np.uint8)) for _ in range(threads)]
+    # Threads are started for enough work that their start does not count.
+    repeats = max(1, (1 << (22 if threads == 1 else 25)) // half)
 
-    def copy() -> None:
+    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
         for _ in range(repeats):
-            np.copyto(target, source)
+            np.copyto(*pair)
 
-    return 2.0 * half * repeats / _fastest(copy, seconds)
+    def copies() -> None:
+        others = [threading.Thread(target=copy, args=(pair,)) for pair in pairs[1:]]
+        for thread in others:
+            thread.start()
+        copy(pairs[0])
+        for thread in others:
+            thread.join()
+
+    return 2.0 * half * repeats * threads / _fastest(copies, seconds)
+
+
+def free_memory() -> int:
+    """Bytes that may be had without swapping; where the system does not say, 4 GiB."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass  # not Linux
+    return 4 << 30
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had resident so far."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("VmHWM"):  # unlike getrusage's, nothing of the parent's
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass  # not Linux
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
 
 
 def _fastest(action: Callable[[], object], seconds: float) -> float:

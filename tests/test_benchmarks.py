@@ -1,0 +1,231 @@
+"""The benchmarks: every peer does the same work, figures are what they say, README is theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
+
+from benchmarks import machine, readme, rounds, summary, tables  # noqa: E402
+from benchmarks.gradients import CONTESTANTS  # noqa: E402
+from benchmarks.grid import GRID, Row, make_data  # noqa: E402
+from benchmarks.parts import PARTS, inference  # noqa: E402
+from benchmarks.parts.training import add_floors, best_peer  # noqa: E402
+from benchmarks.peers import PEERS, Peer  # noqa: E402
+from benchmarks.peers.base import limit_blas  # noqa: E402
+from benchmarks.servers import SERVERS  # noqa: E402
+
+STEPS = 20
+# One batch is an epoch, so that the order of rows does not matter.
+LABELS = Row("labels", (20, 64, 32, 4), 32, "categorical_crossentropy", 1, STEPS)
+TARGETS = Row("targets", (8, 16, 1), 32, "mse", 1, STEPS)
+PLAIN = Row("plain", (20, 64, 4), 32, "categorical_crossentropy", 1, STEPS, optimizer="sgd")
+DROPPING = Row("dropping", (20, 64, 4), 32, "categorical_crossentropy", 1, STEPS, dropout=0.2)
+
+
+@pytest.fixture(autouse=True)
+def settings_put_back() -> Iterator[None]:
+    """Peers set threads and types for their whole process, and these tests share it with others."""
+    threads = {
+        "torch": lambda torch: torch.set_num_threads(before["torch"]),
+        "jax": lambda jax: jax.config.update("jax_enable_x64", before["jax"]),
+    }
+    before: dict[str, Any] = {}
+    if "torch" in sys.modules:
+        before["torch"] = sys.modules["torch"].get_num_threads()
+    if "jax" in sys.modules:
+        before["jax"] = sys.modules["jax"].config.jax_enable_x64
+    yield
+    fastnn.set_num_threads(None)
+    for name in before:
+        threads[name](sys.modules[name])
+    limit_blas(len(machine.available_cores()))
+
+
+def make_peer(name: str, row: Row, dtype: str) -> Peer:
+    """The peer called `name`, ready."""
+    kind = PEERS[name]
+    pytest.importorskip(kind.module)
+    if name == "torch.compile":
+        # The same graph without the C++ compiler, which would take ten seconds a network.
+        kind = type("Traced", (kind,), {"backend": "aot_eager"})
+    peer = kind()
+    peer.prepare(*make_data(row, dtype), row, 1)
+    return peer
+
+
+@pytest.mark.filterwarnings("ignore")  # other frameworks' own
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", [LABELS, TARGETS], ids=lambda row: row.name)
+@pytest.mark.parametrize("name", list(PEERS))
+def test_peers_arrive_at_one_loss_and_start_again_equally(name: str, row: Row, dtype: str) -> None:
+    oracle = make_peer("numpy", row, "float64")
+    oracle.turn(STEPS)
+    peer = make_peer(name, row, dtype)
+    peer.warm_up()
+    # scikit-learn's epsilon is added before the correction of the bias, and a float32 root of
+    # 1 - 0.999**t has six digits.
+    rtol = 3e-4 if name == "sklearn" else {"float32": 1e-5, "float64": 1e-11}[dtype]
+    for _ in range(2):
+        peer.turn(STEPS)
+        assert peer.loss() == pytest.approx(oracle.loss(), rel=rtol)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_variants_are_the_same_work(name: str) -> None:
+    for row in (PLAIN, DROPPING):
+        own, peer = make_peer("fastnn", row, "float64"), make_peer(name, row, "float64")
+        begin = peer.loss()
+        for each in (own, peer):
+            each.turn(STEPS)
+        # Masks are random, so with them losses only fall alike.
+        rtol = 0.05 if row.dropout else 1e-11
+        assert peer.loss() == pytest.approx(own.loss(), rel=rtol)
+        assert peer.loss() < 0.97 * begin
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "torch.compile"])
+def test_servers_compute_the_probabilities(name: str) -> None:
+    server = SERVERS[name]
+    for module in server.modules:
+        pytest.importorskip(module)
+    row = GRID["T3"]
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).standard_normal((batch, 64), dtype=np.float32)
+        serve = server.make(row, x)
+        if serve is None:
+            assert name == "fastnn compiled"
+            continue
+        found = np.asarray(serve(2))
+        assert found.shape == (batch, 10)
+        np.testing.assert_allclose(found, inference.probabilities(row, x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(CONTESTANTS))
+def test_ways_to_the_gradient_agree(name: str) -> None:
+    z = np.random.default_rng(0).standard_normal((5, 7), dtype=np.float32)
+    labels = np.array([0, 6, 3, 3, 1], np.int32)
+    powers = np.exp(z.astype(np.float64))
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    expected[np.arange(5), labels] -= 1
+    gradient = CONTESTANTS[name].make(z, labels)
+    found = np.array(gradient(), np.float64)
+    np.testing.assert_allclose(found, expected / 5, rtol=1e-4, atol=1e-6)
+
+
+def test_a_slow_contestant_sits_out_evenly() -> None:
+    clock = [0.0]
+
+    def turn(seconds: float) -> Any:
+        def run() -> float:
+            clock[0] += seconds
+            return seconds
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds.time, "perf_counter", lambda: clock[0])
+        pace = rounds.Pace(seconds=10, least=5, slow=3, most=12)
+        times = rounds.alternate({"quick": turn(1), "slow": turn(4), "alike": turn(1.5)}, pace)
+    assert times["quick"] == [1] * 10
+    assert [time is not None for time in times["slow"]].count(True) == 3
+    assert [i for i, time in enumerate(times["slow"]) if time] == [0, 4, 7]
+    found = rounds.figures(times)
+    assert found["slow"]["turns"] == 3
+    assert found["slow"]["ratio"] == (4, 4, 4)
+    assert found["alike"]["microseconds"][1] == 1.5e6
+
+
+def test_floor_is_products_at_the_peak_and_the_optimizer_as_a_copy() -> None:
+    row = GRID["T6"]
+    figures = {
+        "flops": row.flops,
+        "optimizer_bytes": row.optimizer_bytes(4),
+        "copy_gbytes": 10.0,
+        "peers": {
+            "fastnn": {"microseconds": (1e4, 1e4, 1e4)},
+            "torch": {"microseconds": (3e4, 3e4, 3e4)},
+            "jax": {"microseconds": (2e4, 2e4, 2e4)},
+        },
+    }
+    add_floors([figures], 100e9)
+    forward = 784 * 512 + 512 * 512 + 512 * 10
+    products = 2 * 128 * (2 * forward + forward - 784 * 512)  # no gradient of the input
+    update = 7 * 4 * (forward + 512 + 512 + 10)
+    assert figures["floor_microseconds"] == pytest.approx((products / 1e11 + update / 1e10) * 1e6)
+    assert best_peer(figures) == "jax"
+
+
+def test_tables_round_to_three_digits() -> None:
+    values = (0.5, 1.284, 99.96, 999.6, 33_310, 2_700_000)
+    assert [tables.duration(value) for value in values] == [
+        "0.50 µs",
+        "1.28 µs",
+        "100 µs",
+        "1.00 ms",
+        "33.3 ms",
+        "2.70 s",
+    ]
+
+
+def test_the_command_runs_a_part_and_writes_its_figures(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks.compare", "--quick", "--output", str(path)]
+    command += ["--parts", "grid,memory", "--rows", "T1", "--peers", "fastnn,numpy"]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert set(report["parts"]) == {"grid", "memory"}
+    (row,) = report["parts"]["grid"]["rows"]
+    assert set(row["peers"]) == {"fastnn", "numpy"}
+    assert report["parts"]["memory"]["megabytes"]["fastnn"] > 71  # the data are 40 MB
+    assert report["summary"] == summary.summarise(report["parts"])
+    absent = {name for name, peer in PEERS.items() if not peer.installed()}
+    assert absent <= set(report["missing"])
+    assert "T1 8-16-1 x 16" in done.stdout
+
+
+def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.compare", "--quick", "--parts", "grid,memory"]
+    command += ["--output", str(tmp_path / "found.json"), "--peers", "fastnn"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    (tmp_path / "numpy.py").write_text("raise ImportError('broken on purpose')")
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "broken on purpose" in done.stderr
+    assert not (tmp_path / "found.json").exists()
+
+
+def test_every_part_can_be_loaded() -> None:
+    for part in PARTS.values():
+        module = part.load()
+        assert callable(module.measure)
+        assert callable(module.show)
+
+
+def test_readme_is_rewritten_between_its_markers() -> None:
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    assert readme.current(readme.replaced(text, "new")) == "new"
+    assert readme.replaced(text, "old") == text
+    with pytest.raises(ValueError, match="missing"):
+        readme.replaced(f"before {readme.BEGIN} after", "new")
+
+
+@pytest.mark.smoke
+def test_readme_shows_the_newest_figures() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.current(text) == readme.block(readme.newest()), "run python -m benchmarks.readme"
