@@ -131,7 +131,11 @@ class Layer:
 
     @property
     def grads(self) -> Arrays:
-        """Gradients of the parameters by name, from the last backward pass: live arrays."""
+        """Gradients of the parameters by name, from the last `backward`: live arrays.
+
+        After ``model.fit`` they hold nothing of use: a large kernel's gradient is used up as it is
+        computed, and never stands in memory as a whole.
+        """
         if self._grads is None:
             self._grads = Arrays()
         return self._grads
