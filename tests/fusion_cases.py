@@ -7,7 +7,7 @@ the step before. So nothing that was left behind is computed from unnoticed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,13 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 @dataclass(frozen=True)
 class Hidden:
-    """A dense layer with what comes after it."""
+    """A dense layer with what comes after it, to a view of its output if `flattened`."""
 
     units: int
     activation: str | None = None
     bias: bool = True
     dropout: float = 0.0
+    flattened: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class Trial:
         self.net = net
         layers: list[fastnn.Layer] = []
         for hidden in net.layers:
-            layers.append(fastnn.Dense(hidden.units, hidden.activation, use_bias=hidden.bias))
+            together = None if hidden.flattened else hidden.activation
+            layers.append(fastnn.Dense(hidden.units, together, use_bias=hidden.bias))
+            if hidden.flattened:
+                layers += [fastnn.Flatten(), fastnn.Activation(hidden.activation or "linear")]
             if hidden.dropout:
                 layers.append(fastnn.Dropout(hidden.dropout))
         self.model = fastnn.Sequential(layers, (net.inputs,), dtype=net.dtype, seed=net.seed)
@@ -166,10 +170,3 @@ def slices_are_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cpu, "_FIRST_BUDGET", 1)
     patch.setattr(cpu, "SLICE_SECONDS", 0.0)
     patch.setattr(program, "PIECE_COST", 100)
-
-
-def with_state_of(trial: Trial, net: Net | None = None, **changes: Any) -> Trial:
-    """A fresh trial of the same net, or of one that differs in `changes`, with its parameters."""
-    other = Trial(replace(net or trial.net, **changes))
-    other.flat.parameters[:] = trial.flat.parameters
-    return other

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastnn.engine import cpu
+from fastnn.engine.compiler import address
+from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fusion_cases import (
     OPTIMIZERS,
@@ -135,6 +137,33 @@ def test_gradients_of_ordinary_factors_are_not_computed(team: int, dtype: str) -
     operands = {**untouched, **example.inputs}
     assert not run_as_team("guard_product", operands, cpu.new_state(), 40, team)
     assert all(np.isnan(array).all() for array in untouched.values())
+
+
+@of_both_types
+def test_threads_that_look_at_once_say_the_same(dtype: str) -> None:
+    # Just finite squares, of a sum in three passes: who computes them must do so undisturbed.
+    rows, inputs, outputs = 1536, 200, 300
+    root = np.sqrt(np.finfo(dtype).max)
+    factors = {
+        "x": np.ones((rows, inputs), dtype),
+        "dy": np.full((rows, outputs), 0.9 * root / rows, dtype),
+    }
+    gradients = {"dw": np.empty((inputs, outputs), dtype), "db": np.empty(outputs, dtype)}
+    call = Call("guard_product", gradients | factors)
+    code = np.zeros((1, s.CODE_WIDTH), np.int64)
+    words = call.integers(lambda array: array.ctypes.data, address)
+    code[0, s.CODE_ADDRESS], code[0, [s.CODE_COST, s.CODE_PIECES]] = address(call.key), 1
+    code[0, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
+    team = cpu.Team(3)
+    try:
+        run = cpu.Run(code, cpu.new_state(), team)
+        for _ in range(10):
+            run.epoch(rows, rows)
+        factors["dy"] *= 1.2
+        with pytest.raises(cpu.DivergenceError):
+            run.epoch(rows, rows)
+    finally:
+        team.close()
 
 
 # Steps
@@ -273,7 +302,7 @@ def test_interruption_leaves_whole_steps(
     after += [Trial(net).train_eagerly(rows=rows).vectors() for rows in (20, 40, 50)]
     slices_are_tiny(monkeypatch)
     steps: list[int] = []
-    for pause in itertools.count():
+    for pause in itertools.count(0, 3 if threads else 1):
         trial, left = Trial(net), itertools.count(pause, -1)
 
         def on_pause(left: Any = left) -> None:
@@ -292,4 +321,4 @@ def test_interruption_leaves_whole_steps(
             np.testing.assert_array_equal(now[name], after[steps[-1]][name], err_msg=name)
     assert steps == sorted(steps)
     assert set(steps) == {0, 1, 2}
-    assert len(steps) > 60
+    assert len(steps) > (20 if threads else 60)

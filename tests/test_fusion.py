@@ -7,13 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastnn.engine import fusion, shapes
+import fastnn
+from fastnn.engine import cpu, fusion, shapes
 from fastnn.kernels import state as s
 from fusion_cases import (
     OPTIMIZERS,
     Hidden,
     Net,
     Trial,
+    assert_same_vectors,
     slices_are_tiny,
     small_kernels_fuse,
 )
@@ -85,6 +87,48 @@ def test_partial_sums_of_a_discarded_gradient(net: Net) -> None:
     unfused = Trial(net).train(fused=False)
     for threads in (0, 3):
         Trial(net).train(fused=True, threads=threads).assert_same_as(unfused)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", None])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_views_between_ops(activation: str | None, dropout: float) -> None:
+    hidden = (Hidden(n, activation, True, dropout, flattened=True) for n in (30, 70))
+    net = Net(7, (*hidden, Hidden(3)))
+    expected = ["dense_forward"] * 3
+    if activation:
+        expected = [f"dense_forward+{activation}_forward"] * 2 + ["dense_forward"]
+    elif dropout:
+        expected = ["dense_forward+dropout"] * 2 + ["dense_forward"]
+    assert [name for name in names(net) if name.startswith("dense_forward")] == expected
+    eager = Trial(net).train_eagerly(epochs=2)
+    for threads in (0, 2):
+        Trial(net).train(fused=True, epochs=2, threads=threads).assert_same_as(eager)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_fit_is_the_same_fused(
+    optimizer: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "TEAM_COST", 0)
+    net = Net(20, (Hidden(67, "relu", True, 0.3), Hidden(6, "softmax")),
+              "categorical_crossentropy", optimizer, rows=100, batch=32)  # fmt: skip
+    results = []
+    fastnn.set_num_threads(threads)
+    try:
+        for least in (10**12, 1):
+            monkeypatch.setattr(fusion, "UPDATE_BYTES", least)
+            trial = Trial(net)
+            model, (x, y, *_) = trial.model, trial.sources
+            history = model.fit(x, y, epochs=3, batch_size=32, validation_split=0.2, verbose=0)
+            history.history["one batch"] = model.train_on_batch(x[:50], y[:50])
+            results.append((history.history, trial.vectors(), model.predict(x).tobytes()))
+    finally:
+        fastnn.set_num_threads(None)
+    (history, vectors, predicted), (fused_history, fused_vectors, fused_predicted) = results
+    assert fused_history == history
+    assert_same_vectors(fused_vectors, vectors)
+    assert fused_predicted == predicted
 
 
 @given(nets(st.integers(1, 40)), st.sampled_from([0, 1, 2, 3]))

@@ -486,6 +486,31 @@ def test_adam_step_by_step(betas: tuple[float, float], epsilon: float, dtype: st
     assert not tape.stopped
 
 
+@of_both_types
+def test_adams_means_shrink_to_nothing(dtype: str) -> None:
+    """Numbers below the smallest normal one are slow to compute with, and never become 0."""
+    smallest = np.finfo(dtype).smallest_normal
+    m = np.array([4 * smallest, -4 * smallest, smallest, 0, 1], dtype)
+    v = np.array([4 * smallest, 0, smallest, smallest / 2, 1], dtype)
+    w, g = np.ones(5, dtype), np.zeros(5, dtype)
+    state = cpu.new_state()
+    cpu.floats(state)[[s.UPDATE_RATE, s.UPDATE_CORRECTION]] = 0.1, 1.0
+    tape = Eager(0, dtype, state)
+    for _ in range(40):
+        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=0.9, beta_2=0.9, epsilon=1e-8)
+        for mean in (m, v):
+            assert ((mean == 0) | (abs(mean) >= smallest)).all()
+    assert (m[:4] == 0).all()
+    assert (v[:4] == 0).all()
+    assert_close(np.array([m[4], v[4]]), np.full(2, 0.9**40), dtype, 10.0)
+    # Kept as long as it is normal, from either side.
+    m, v = np.full((2, 2), smallest, dtype)
+    tape.op("adam", w=w[:2], g=np.array([smallest, -smallest], dtype), m=m, v=v, beta_1=0.0,
+            beta_2=0.0, epsilon=1e-8)  # fmt: skip
+    np.testing.assert_array_equal(m, [smallest, -smallest])
+    np.testing.assert_array_equal(v, [0, 0])
+
+
 BAD_GRADIENTS = [np.nan, np.inf, -np.inf]
 
 
