@@ -150,7 +150,15 @@ LATE_OPERAND = [
 ]
 
 
+# A product whose only reader does not take it as what it changes.
+OTHER_OPERAND = [
+    Instruction("dense_forward", 0, 0, False),
+    Instruction("sigmoid_backward", 1, 0, False),
+]
+
+
 @example(LATE_OPERAND, 4, 0)
+@example(OTHER_OPERAND, 4, 0)
 @given(INSTRUCTIONS, st.integers(1, 9), st.integers(0, 2**32))
 @settings(max_examples=150)
 def test_program_is_eager_execution(instructions: list[Instruction], batch: int, seed: int) -> None:
