@@ -41,7 +41,8 @@ class Example:
 
     `oracle` turns the operands into what must stand in each output; those also among `inputs` are
     updated, the others overwritten. `units` gives the size of an output's typical element, on which
-    tolerances are based, 1 where none is given; `scale` loosens them for long sums.
+    tolerances are based, 1 where none is given; `scale` loosens them for long sums. Outputs among
+    `written_floats` are no arrays, but these float slots of the state.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Example:
     scale: float = 1.0
     slots: dict[int, int] = field(default_factory=dict)
     floats: dict[int, float] = field(default_factory=dict)
+    written_floats: dict[str, int] = field(default_factory=dict)
 
     @property
     def outputs(self) -> list[str]:
@@ -288,17 +290,29 @@ SUM = s.METRIC_SUMS + 2
 
 
 def accumulate(draw: Draw) -> Example:
-    # Its output is a float slot of the state: `check` compares it under this name.
     return draw.example(
         {"values": draw.normal("N")},
         lambda o: {"sum": 0.75 + o["values"].astype(np.float64).sum()},
         scalars={"slot": SUM, "guard": int(draw.rng.integers(0, 2))},
         floats={SUM: 0.75},
+        written_floats={"sum": SUM},
     )
 
 
 def guard(draw: Draw) -> Example:
     return draw.example({"g": draw.normal("P", 1e18)}, lambda o: {})  # writes nothing, but a flag
+
+
+def guard_product(draw: Draw) -> Example:
+    # Of factors so small that their product is not computed: dw and db are not touched.
+    without_bias = draw.without == "db"
+    inputs = {
+        "dw": np.full(draw.shape("IO"), np.nan, draw.dtype),
+        "db": None if without_bias else np.full(draw.shape("O"), np.nan, draw.dtype),
+        "x": draw.normal("NI"),
+        "dy": draw.normal("NO", 1e14),
+    }
+    return draw.example(inputs, lambda o: {})
 
 
 def sgd(draw: Draw) -> Example:
@@ -321,9 +335,37 @@ def sgd(draw: Draw) -> Example:
     )
 
 
+BETAS = {"beta_1": 0.9, "beta_2": 0.999}
+
+
+def adam_rates_at(
+    t: int, rate: float, beta_1: float, beta_2: float, **_: float
+) -> tuple[float, float]:
+    """The two factors of Adam's step t, from 1, as its paper has them."""
+    return rate / (1.0 - beta_1**t), (1.0 - beta_2**t) ** -0.5
+
+
+def adam_step(draw: Draw) -> tuple[int, float]:
+    return int(draw.rng.choice([1, 2, 3, 10, 1000, 10**6])), 0.003
+
+
+def adam_rates(draw: Draw) -> Example:
+    t, rate = adam_step(draw)
+    return draw.example(
+        {},
+        lambda o: dict(zip(("rate", "correction"), adam_rates_at(t, rate, **BETAS), strict=True)),
+        scalars=dict(BETAS),
+        units={"rate": rate},
+        slots={s.STEP: t - 1},
+        floats={s.LEARNING_RATE: rate},
+        written_floats={"rate": s.UPDATE_RATE, "correction": s.UPDATE_CORRECTION},
+    )
+
+
 def adam(draw: Draw) -> Example:
-    t, rate = int(draw.rng.choice([1, 2, 3, 10, 1000, 10**6])), 0.003
-    scalars = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+    t, rate = adam_step(draw)
+    corrected_rate, correction = adam_rates_at(t, rate, **BETAS)
+    scalars = {**BETAS, "epsilon": 1e-7}
     return draw.example(
         {
             "w": draw.normal("P", rate),
@@ -341,8 +383,7 @@ def adam(draw: Draw) -> Example:
         scalars=scalars,
         # At step 1, m and v are the gradient and its square times 1 - beta.
         units={"w": rate, "m": 0.1, "v": 1e-3},
-        slots={s.STEP: t - 1},
-        floats={s.LEARNING_RATE: rate},
+        floats={s.UPDATE_RATE: corrected_rate, s.UPDATE_CORRECTION: correction},
     )
 
 
@@ -373,6 +414,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "gather": gather,
     "scatter": scatter,
     **DENSE,
+    "guard_product": guard_product,
     **{f"{name}_forward": activation_forward for name in ACTIVATIONS},
     **{f"{name}_backward": activation_backward for name in ACTIVATIONS},
     "softmax_forward": softmax_forward,
@@ -383,6 +425,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "accumulate": accumulate,
     "guard": guard,
     "sgd": sgd,
+    "adam_rates": adam_rates,
     "adam": adam,
 }
 
@@ -446,7 +489,7 @@ def run(
             watched[name] = Watched(value, shift)
     expected = example.expected()
     for name, value in expected.items():
-        if name not in watched and name != "sum":
+        if name not in watched and name not in example.written_floats:
             watched[name] = Watched(np.full(value.shape, poison(example.dtype), example.dtype), 0)
     operands: Operands = {name: w.array for name, w in watched.items()}
     if in_place:
@@ -455,7 +498,7 @@ def run(
         operands[output] = operands[source]
     operands |= example.scalars
     if team:
-        run_as_team(example.name, operands, state, example.rows, team)
+        assert not run_as_team(example.name, operands, state, example.rows, team)
     else:
         tape = Eager(example.rows, example.dtype, state)
         tape.op(example.name, **operands)
@@ -466,9 +509,9 @@ def run(
             w.assert_margins_kept()
         else:
             w.assert_kept()
-    results = {name: operands[name] for name in expected if name != "sum"}
-    if "sum" in expected:
-        results["sum"] = cpu.floats(state)[SUM : SUM + 1].copy()
+    results = {name: operands[name] for name in expected if name not in example.written_floats}
+    for name, slot in example.written_floats.items():
+        results[name] = cpu.floats(state)[slot : slot + 1].copy()
     return results
 
 
@@ -477,7 +520,7 @@ def check(example: Example, **how: Any) -> None:
     results = run(example, **how)
     for name, value in example.expected().items():
         unit = example.units.get(name, 1.0)
-        dtype = "float64" if name == "sum" else example.dtype
+        dtype = "float64" if name in example.written_floats else example.dtype
         actual = results[name].astype(np.float64).reshape(value.shape)
         assert_close(actual / unit, value / unit, dtype, example.scale)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -142,8 +142,25 @@ def follow(tape: Tape, x: Any, instructions: list[Instruction], outs: dict[str, 
         tape.op("scatter", out=outs[name], source=value)
 
 
+# A product whose only reader takes a value as well that is made after the product.
+LATE_OPERAND = [
+    Instruction("dense_forward", 0, 0, False),
+    Instruction("tanh_forward", 1, 0, False),
+    Instruction("relu_backward", 1, 0, False),
+]
+
+
+# A product whose only reader does not take it as what it changes.
+OTHER_OPERAND = [
+    Instruction("dense_forward", 0, 0, False),
+    Instruction("sigmoid_backward", 1, 0, False),
+]
+
+
+@example(LATE_OPERAND, 4, 0)
+@example(OTHER_OPERAND, 4, 0)
 @given(INSTRUCTIONS, st.integers(1, 9), st.integers(0, 2**32))
-@settings(max_examples=80)
+@settings(max_examples=150)
 def test_program_is_eager_execution(instructions: list[Instruction], batch: int, seed: int) -> None:
     total = 9
     names = [f"out{i}" for i in range(2 + sum(i.kept for i in instructions))]
@@ -155,17 +172,22 @@ def test_program_is_eager_execution(instructions: list[Instruction], batch: int,
         follow(Eager(min(batch, total - first), "float64", state), x, instructions, eager)
         state[s.STEP] += 1
 
-    made = Program(batch, "float64")
-    externals = {name: made.external(name, (0, WIDTH), "float64") for name in ("x", *names)}
-    outs = {name: externals[name] for name in names}
-    follow(made, externals["x"], instructions, outs)
-    memory = arena.allocate(made.arena_bytes)
-    memory[:] = 0xFF  # NaN, whichever float reads it
-    code = made.link(memory, {"x": x, **compiled})
-    cpu.Run(code, cpu.new_state(seed)).epoch(total, batch)
-    for name in names:
-        np.testing.assert_array_equal(compiled[name], eager[name])
-        assert not np.isnan(compiled[name]).any()
+    for fused in (False, True):
+        made = Program(batch, "float64")
+        externals = {name: made.external(name, (0, WIDTH), "float64") for name in ("x", *names)}
+        outs = {name: externals[name] for name in names}
+        follow(made, externals["x"], instructions, outs)
+        if fused:
+            made.fuse()
+        memory = arena.allocate(made.arena_bytes)
+        memory[:] = 0xFF  # NaN, whichever float reads it
+        for out in compiled.values():
+            out[:] = np.nan
+        code = made.link(memory, {"x": x, **compiled})
+        cpu.Run(code, cpu.new_state(seed)).epoch(total, batch)
+        for name in names:
+            np.testing.assert_array_equal(compiled[name], eager[name])
+            assert not np.isnan(compiled[name]).any()
 
 
 def chain(length: int, kept: bool) -> Program:
@@ -253,6 +275,7 @@ class Network:
         tape.op("dense_backward_kernel", dw=self.dw1, db=self.db1, x=x, dy=linear_back)
         flat = self.flat
         if self.optimizer == "adam":
+            tape.op("adam_rates", beta_1=0.9, beta_2=0.999)
             tape.update("adam", w=flat["w"], g=flat["g"], m=flat["m"], v=flat["v"], beta_1=0.9,
                     beta_2=0.999, epsilon=1e-7)  # fmt: skip
         else:
@@ -554,11 +577,12 @@ def test_threads_of_a_team_share_no_scratch_memory(monkeypatch: pytest.MonkeyPat
     seen: dict[int, int] = {}
     prepared = cpu.prepared
 
-    def look(code: Array, state: Array, rank: int, team: int) -> Callable[[], int]:
+    def look(code: Array, state: Array, rank: int = 0, team: int = 1) -> Callable[[], int]:
         call = prepared(code, state, rank, team)
 
         def looked() -> int:
-            seen[rank] = int(state[s.WORKSPACE])
+            if team > 1:
+                seen[rank] = int(state[s.WORKSPACE])
             return call()
 
         return looked
@@ -629,10 +653,39 @@ def test_call_knows_its_key_and_needs() -> None:
     assert call.key == ("dense_forward", "float32")
     assert call.needs == [("dense_forward", "float32"), ("product", "float32")]
     words = call.integers(lambda array: array.size, lambda key: 1000 + len(key))
-    assert words == [2, 3, 8, 12, 6, 2, 1002]  # O, I, the arrays, the product
+    # O, I, the arrays, the product, no finish, not packed.
+    assert words == [2, 3, 8, 12, 6, 2, 1002, 0, 0]
     assert len(words) == call.signature.width
+    assert call.integers(lambda array: array.size, lambda key: 7, chain=99)[-3:] == [7, 99, 0]
     without_bias = Call("dense_forward", operands(b=None))
-    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-2:] == [0, 7]
+    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-4:] == [0, 7, 0, 0]
+
+
+def test_call_knows_what_its_finishes_need_and_touch() -> None:
+    made = Program(4, "float32")
+    x, y, a, d = made.new((3,)), *(made.new((2,)) for _ in range(3))
+    call = Call("dense_forward", operands(x=x, y=y))
+    call.finish = [
+        Call("relu_forward", {"y": a, "x": y}),
+        Call("dropout", {"y": d, "x": a, "rate": 0.5}),
+    ]
+    assert call.needs == [
+        ("dense_forward", "float32"),
+        ("product", "float32"),
+        ("relu_forward_finish", "float32"),
+        ("dropout_finish", "float32"),
+    ]
+    assert {id(buffer) for buffer in call.buffers} >= {id(x), id(y), id(d)}
+    assert call.takes_finish
+    assert not call.finish[0].takes_finish
+    alone = Call("dense_forward", operands(x=x, y=y))
+    assert call.cost(1000) == alone.cost(1000) + sum(f.cost(1000) for f in call.finish)
+
+
+def test_call_without_arrays_has_a_type() -> None:
+    call = Call("adam_rates", {"beta_1": 0.9, "beta_2": 0.999})
+    assert call.key == ("adam_rates", "float64")
+    assert call.integers(lambda array: 0, lambda key: 0) == [bits_of(0.9), bits_of(0.999)]
 
 
 def test_scalars_travel_as_bits() -> None:

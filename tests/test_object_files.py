@@ -15,7 +15,14 @@ from fastnn.engine.catalogue import every_key
 from fastnn.engine.compiler import Key
 from fastnn.kernels import state as s
 from fastnn.kernels.cpu import adapter
-from fastnn.kernels.signatures import FUNCTIONS, ITEM_BYTES, NAMES, signature
+from fastnn.kernels.signatures import (
+    FINISH_SUFFIX,
+    FINISHES,
+    FUNCTIONS,
+    ITEM_BYTES,
+    NAMES,
+    signature,
+)
 
 KEYS = every_key()
 OP_KEYS = [key for key in KEYS if key[0] in NAMES]
@@ -28,7 +35,18 @@ _FUNCTIONS = """
 """.split()
 LIBM = {name + suffix for name in _FUNCTIONS for suffix in ("", "f")}
 
-PARAMETERS = {"state", "floats", "workspace", "rank", "team", "N", "start", "first"}
+PARAMETERS = {
+    "state",
+    "floats",
+    "workspace",
+    "rank",
+    "team",
+    "N",
+    "start",
+    "first",
+    "column",
+    "width",
+}
 """What a kernel may ask for besides its operands and dimensions; see the adapter's docstring."""
 
 
@@ -76,8 +94,8 @@ def test_kernel_asks_for_its_operands_in_order(key: Key) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_signature_makes_sense(name: str) -> None:
     op = signature(name)
-    written = op.arrays[0]
-    assert not written.type == "S", "an output is of the op's own type"
+    if op.arrays:
+        assert not op.arrays[0].type == "S", "an output is of the op's own type"
     names = [operand.name for operand in op.arrays] + [scalar.name for scalar in op.scalars]
     assert len(set(names)) == len(names)
     assert not set(names) & PARAMETERS
@@ -85,17 +103,24 @@ def test_signature_makes_sense(name: str) -> None:
         assert operand.type in ("T", "S", *ITEM_BYTES)
         assert 1 <= len(operand.dimensions) <= 2
     for scalar in op.scalars:
-        assert scalar.type in ("int", "float", *FUNCTIONS)
+        assert scalar.type in ("int", "float", "chain", *FUNCTIONS)
     assert op.width <= s.CODE_WIDTH - s.CODE_OPERANDS, "too wide for a program's row"
-    assert op.parts in ("N", "P", "elements", "own", "first")
-    if op.parts in ("N", "P"):
-        assert op.parts in {operand.dimensions[0] for operand in op.arrays}
+    assert op.parts in ("N", "NF", "P", "elements", "own", "first")
+    if op.parts in ("N", "NF", "P"):
+        assert op.parts[0] in {operand.dimensions[0] for operand in op.arrays}
     if op.in_place:
         output, source = (next(o for o in op.arrays if o.name == n) for n in op.in_place)
         assert output.dimensions == source.dimensions
         assert output.type == source.type
         assert not output.optional
         assert not source.optional
+    # What finishes a product's rows takes them in one place alone, and as its own output's shape.
+    assert (name + FINISH_SUFFIX in FINISHES) == bool(op.result)
+    for result in op.result:
+        operand = next(o for o in op.arrays if o.name == result)
+        assert operand.type == "T"
+        assert not operand.optional
+        assert all(o.dimensions == operand.dimensions for o in op.arrays)
 
 
 def test_a_kernel_of_no_op_is_an_error() -> None:

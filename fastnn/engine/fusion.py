@@ -44,7 +44,9 @@ def _fuse_elementwise(calls: list[Call]) -> list[Call]:
         if not call.takes_finish or position in absorbed:
             continue
         output = next(iter(call.arrays))
-        while (follower := _only_reader(calls, users, call.arrays[output], absorbed)) is not None:
+        while (
+            follower := _only_reader(calls, users, position, call.arrays[output], absorbed)
+        ) is not None:
             call.finish.append(calls[follower])
             absorbed.add(follower)
             call.arrays[output] = calls[follower].arrays[calls[follower].signature.result[0]]
@@ -52,9 +54,12 @@ def _fuse_elementwise(calls: list[Call]) -> list[Call]:
 
 
 def _only_reader(
-    calls: list[Call], users: dict[int, list[int]], output: Any, absorbed: set[int]
+    calls: list[Call], users: dict[int, list[int]], product: int, output: Any, absorbed: set[int]
 ) -> int | None:
-    """The position of the op that alone reads a product's `output`, element by element."""
+    """The position of the op that alone reads a product's `output`, element by element.
+
+    All else that it reads must be there when the product, at position `product`, is computed.
+    """
     if not hasattr(output, "root") or output.name is not None:
         return None
     # The output's first user wrote it: the product, or the last op that it has taken in.
@@ -65,7 +70,11 @@ def _only_reader(
     result = call.signature.result
     if len(result) != 2 or not hasattr(call.arrays[result[1]], "root"):
         return None
-    return positions[0] if call.arrays[result[1]].root is output.root else None
+    if call.arrays[result[1]].root is not output.root:
+        return None
+    others = [call.arrays[o.name] for o in call.signature.arrays if o.name not in result]
+    late = any(users[id(o.root)][0] > product for o in others if hasattr(o, "root"))
+    return None if late else positions[0]
 
 
 def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
@@ -86,8 +95,11 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     backward = [call for i, call in enumerate(calls[:begin]) if i not in fused]
     spans = {i: _span(call.arrays["dw"], gradients) for i, call in fused.items()}
     rest = _between(sorted(spans.values()), gradients.size)
+    # The biases' gradients come with their kernels': they are not there yet.
+    biases = [call.arrays["db"] for call in fused.values() if call.arrays["db"] is not None]
+    later = sorted([*spans.values(), *(_span(bias, gradients) for bias in biases)])
     checks = [_guard_of(call) for call in fused.values()]
-    checks += [_part(calls[begin], *span) for span in rest]
+    checks += [_part(calls[begin], *span) for span in _between(later, gradients.size)]
     commits = calls[begin + 1 : -1]
     # The last kernel's factors were touched last: they may still be in a cache.
     for position, call in reversed(fused.items()):

@@ -19,6 +19,7 @@ from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.gemm import call_product
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.cpu.steps import atomic_add, atomic_store
 from fastnn.kernels.scalar import adam_moments, adam_update, is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
 
@@ -54,7 +55,8 @@ def guard_product(type_name: str) -> Any:
 
     No element of either is larger than N max(|x|, 1) max|dy|. Only where that might be too large
     are they computed, into dw (I, O) and db (O,), to be looked at one by one. Each thread looks
-    at its own rows, and vouches for its share of the sum.
+    at its own rows, and vouches for its share of the sum; of those that cannot, one at a time
+    computes all.
     """
     real, zero_or_nan = getattr(np, type_name), _zero_or_nan(type_name)
     size, vector = ITEM_BYTES[type_name], view(type_name, 1)
@@ -79,6 +81,9 @@ def guard_product(type_name: str) -> Any:
         bound = max(largest_of_rows(x, first, last), 1.0) * largest_of_rows(dy, first, last)
         if rows * bound < largest_square_root:
             return
+        busy = state[slot_of.SHARED] + 8 * slot_of.SHARED_CHECK
+        if atomic_add(busy, 1) != 0:
+            return
         inputs, outputs = dw.shape
         call_product(multiply, inputs, outputs, rows, address(x), size, inputs * size,
                      address(dy), outputs * size, size, 0, address(db),
@@ -89,6 +94,7 @@ def guard_product(type_name: str) -> Any:
             total += zero_or_nan(db)
         if not total == real(0):
             raise_flag(state)
+        atomic_store(busy, 0)
 
     return guard_product
 
