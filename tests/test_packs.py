@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import checks, cli, model
+from fastnn import checks, cli
 from fastnn.engine import cache, catalogue, compiler, packs
 from fastnn.engine.compiler import Key
-from fastnn.kernels.signatures import FUNCTIONS, NAMES
+from fastnn.kernels.signatures import FINISHES, FUNCTIONS, NAMES
+from fastnn.training import loop
 
 PACKAGE = Path(fastnn.__file__).parent
 
@@ -79,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[Key]]:
         keys.update(needed)
         raise Asked
 
-    monkeypatch.setattr(model.compiler, "prepare", prepare)
+    monkeypatch.setattr(loop.compiler, "prepare", prepare)
 
     def of(call: Callable[..., Any], *arguments: Any, **named: Any) -> set[Key]:
         keys.clear()
@@ -135,7 +136,7 @@ def test_the_catalogue_has_all_that_models_ask_for(
 def test_the_catalogue_is_made_of_the_signatures() -> None:
     keys = catalogue.every_key()
     assert len(keys) == len(set(keys))
-    assert {key[0] for key in keys} == {"run_steps", *NAMES, *FUNCTIONS}
+    assert {key[0] for key in keys} == {"run_steps", *NAMES, *FUNCTIONS, *FINISHES}
     assert set(keys) == {k for real in catalogue.REALS for k in catalogue.every_key([real])}
 
 

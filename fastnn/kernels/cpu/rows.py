@@ -75,10 +75,12 @@ def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
 
             def body(vector, offset):
                 value = vector.load_row(builder.add(rows[0], offset), start)[0]
-                for row in rows[1:]:
-                    other = vector.load_row(builder.add(row, offset))[0]
-                    value = builder.fmul(value, other)
-                builder.store(combine(builder, builder.load(total), value), total)
+                if len(rows) == 1:
+                    value = combine(builder, builder.load(total), value)
+                else:  # a sum of products
+                    other = vector.load_row(builder.add(rows[1], offset))[0]
+                    value = builder.call(vector.fma, [value, other, builder.load(total)])
+                builder.store(value, total)
 
             _each_vector(builder, type_name, columns, body)
             return _across(builder, builder.load(total), plain.lanes, combine)
