@@ -130,7 +130,7 @@ def test_the_catalogue_has_all_that_models_ask_for(
     # Nearly all is asked for by a model or other, so this test sees what it is to see.
     assert len({key[0].removesuffix(FINISH_SUFFIX) for key in needed}) > 0.7 * len(NAMES)
     sources = {key[2] for key in needed if key[0] == "gather" and key[1] == dtype}
-    assert sources == set(checks.SOURCE_TYPES)
+    assert sources == {str(kind) for kind in checks.SOURCE_TYPES}
 
 
 def test_the_catalogue_is_made_of_the_signatures() -> None:
