@@ -47,7 +47,7 @@ def block_columns(dtype: str, depth: int) -> int:
     if depth * gemm.BLOCK_COLUMNS * ITEM_BYTES[dtype] <= gemm.BLOCK_BYTES:
         return gemm.BLOCK_COLUMNS
     grain = gemm.COLUMN_GRAIN
-    return gemm.BLOCK_BYTES // (depth * grain * ITEM_BYTES[dtype]) * grain
+    return max(1, gemm.BLOCK_BYTES // (depth * grain * ITEM_BYTES[dtype])) * grain
 
 
 def sizes_of(dtype: str) -> tuple[list[int], list[int], list[int]]:

@@ -81,6 +81,8 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     update = calls[-1] if calls else None
     if update is None or update.phase != s.COMMIT or update.signature.result != ("g",):
         return calls
+    if rows > shapes.UPDATE_ROWS:
+        return calls
     gradients: Vector = update.arrays["g"]
     fused: dict[int, Call] = {}
     budget = COMMIT_COST - update.cost(rows)

@@ -36,8 +36,12 @@ from fastnn.kernels.signatures import ITEM_BYTES
 MAX_DEPTH = 512
 """Steps of k that one block of B takes at most."""
 
-BLOCK_BYTES = 1 << 18
-"""Bytes of a block of B: with what passes by, it stays in the L2 cache."""
+BLOCK_BYTES = 1 << 17
+"""Bytes of a block of B: with what passes by, it stays in the L2 cache.
+
+Measured on Zen 4 (1 MiB of L2): 784-512-512-10 with 1024 rows takes 2 % longer with twice as much,
+64-100-10 with 200 rows 5 %.
+"""
 
 BLOCK_COLUMNS = 1024
 """Columns of a block at most: a row of tiles that is not kept has to fit into the workspace."""
@@ -204,7 +208,7 @@ def product(type_name: str) -> Any:
             step = (depth + passes - 1) // passes
         block_columns = BLOCK_COLUMNS
         if step * BLOCK_COLUMNS * size > BLOCK_BYTES:
-            block_columns = BLOCK_BYTES // (step * grain * size) * grain
+            block_columns = max(1, BLOCK_BYTES // (step * grain * size)) * grain
         scratch = workspace + ones_bytes
         packed, c_width = scratch + scratch_bytes, c_row // size
         scalars(workspace, (1,))[0] = real(1)
