@@ -29,7 +29,10 @@ RESULTS = Path(__file__).parent / "results"
 ROUNDS = 15
 
 PACK_ROWS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
-PACK_OTHERS = ((64, 64), (128, 784), (512, 128), (512, 512), (1024, 256))  # columns, depth
+PACK_OTHERS = {  # columns and depth, of narrow factors and of wide ones
+    "": ((64, 64), (128, 784), (512, 128), (512, 512)),
+    ", wide": ((1024, 256), (2048, 128), (1500, 300)),
+}
 UPDATE_WIDTHS = (64, 128, 256, 384, 512, 768, 1024)
 TEAM_WIDTHS = (64, 128, 192, 256, 384, 512, 768)
 BATCH = 128
@@ -107,7 +110,7 @@ def cost_of(width: int) -> int:
     return 3 * BATCH * (2 * width * width + 10 * width) // 40
 
 
-def measure_packing(op: str) -> list[Timing]:
+def measure_packing(op: str, width: str) -> list[Timing]:
     """Packed against not, over rows."""
     return [
         (
@@ -120,7 +123,7 @@ def measure_packing(op: str) -> list[Timing]:
             ),
         )
         for rows in PACK_ROWS
-        for columns, depth in PACK_OTHERS
+        for columns, depth in PACK_OTHERS[width]
     ]
 
 
@@ -133,7 +136,8 @@ def measure_update() -> list[Timing]:
         ways = []
         for bytes_ in (1 << 60, 0):
             shapes.UPDATE_BYTES = bytes_
-            way = training(width, max(2, (1 << 22) // (width * width)))
+            # So many rows that they pass through the caches, as a user's do.
+            way = training(width, max(40, (1 << 22) // (width * width)))
             way()  # makes the program, under this setting
             ways.append(way)
         timings.append((16.0 * width * width, math.log(alternate(*ways))))
@@ -200,7 +204,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     threads = fastnn.get_num_threads()
     fastnn.set_num_threads(1)
-    measured = {op: measure_packing(op) for op in ("dense_forward", "dense_backward_kernel")}
+    measured = {
+        op + width: measure_packing(op, width)
+        for op in ("dense_forward", "dense_backward_kernel")
+        for width in PACK_OTHERS
+    }
     measured["UPDATE_BYTES"] = measure_update()
     if threads > 1:
         measured["TEAM_COST"] = measure_team(threads)

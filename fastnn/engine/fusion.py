@@ -87,8 +87,10 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     fused: dict[int, Call] = {}
     budget = COMMIT_COST - update.cost(rows)
     for position, call in enumerate(calls):
-        size = update.bytes_of_state(call.arrays["dw"].size) if _gives_kernel(call) else 0
-        if size >= shapes.UPDATE_BYTES and call.cost(rows) <= budget:
+        if not _gives_kernel(call):
+            continue
+        large = update.bytes_of_state(call.arrays["dw"].size) >= shapes.UPDATE_BYTES
+        if large and call.cost(rows) <= budget:
             budget -= call.cost(rows)
             fused[position] = call
     if not fused:

@@ -143,7 +143,8 @@ class Call:
         for scalar in self.signature.scalars:
             value = self.scalars[scalar.name]
             if scalar.name == "pack" and value is None:
-                value = shapes.packs(self.signature.name, self.lengths, rows)
+                size = ITEM_BYTES[self.types["T"]]
+                value = shapes.packs(self.signature.name, self.lengths, rows, size)
             if scalar.type == "int":
                 words.append(int(value or 0))
             elif scalar.type == "float":

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.engine import arena, cpu
 from fastnn.kernels import state as s
-from fastnn.training.loop import KEPT_RUNS, CompiledStep
+from fastnn.training.loop import KEPT_RUNS, TEAM_STEPS, CompiledStep
 from fastnn.training.planner import Sources
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Forward:
     """
 
     def __init__(self, step: CompiledStep, input_shape: Shape, output_shape: Shape) -> None:
-        self.step, self.short = step, step.cost < cpu.TEAM_COST
+        self.step, self.short = step, step.cost < TEAM_STEPS * cpu.TEAM_COST
         self._shapes = input_shape, output_shape
         self._idle: list[Staged] = []
 

@@ -50,6 +50,11 @@ KEPT_RUNS = 8
 """Linked copies of a step that are kept for passes to come; more are made while more passes run."""
 
 
+TEAM_STEPS = 4
+"""A pass of less work than so many of the smallest steps that a team is given is not worth the
+start of its threads."""
+
+
 class CompiledStep:
     """A step's program, for batches of up to `rows` rows, and what passes over it have left.
 
@@ -108,7 +113,10 @@ class CompiledPass:
         """Take an arena, and threads where the work is worth them."""
         self._linked = linked = self._step.link()
         linked.bind(self._sources._asdict())
-        if self._step.cost >= cpu.TEAM_COST and (threads := get_num_threads()) > 1:
+        cost, rows = self._step.cost, self._step.program.rows
+        total = cost * -(-len(self._sources.x) // rows)
+        large = cost >= cpu.TEAM_COST and total >= TEAM_STEPS * cpu.TEAM_COST
+        if large and (threads := get_num_threads()) > 1:
             self._team = cpu.Team(threads)
         try:
             self._run = cpu.Run(linked.code, self._state, self._team, linked.scratch)
