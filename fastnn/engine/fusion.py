@@ -29,9 +29,13 @@ COMMIT_COST = 50_000_000
 """The longest that a step's update may take, in nanoseconds of one core: it is never left."""
 
 
-def fuse(calls: list[Call], rows: int) -> list[Call]:
-    """The calls of a program for batches of up to `rows` rows, with what can be done in one."""
-    return _fuse_update(_fuse_elementwise(calls), rows)
+def fuse(calls: list[Call], rows: int, update: bool) -> list[Call]:
+    """The calls of a program for batches of up to `rows` rows, with what can be done in one.
+
+    Large kernels are updated with their products only if `update`.
+    """
+    calls = _fuse_elementwise(calls)
+    return _fuse_update(calls, rows) if update else calls
 
 
 def _fuse_elementwise(calls: list[Call]) -> list[Call]:
@@ -73,7 +77,10 @@ def _only_reader(
     if call.arrays[result[1]].root is not output.root:
         return None
     others = [call.arrays[o.name] for o in call.signature.arrays if o.name not in result]
-    late = any(users[id(o.root)][0] > product for o in others if hasattr(o, "root"))
+    # Arrays from outside are bound to ops alone, see `linking`.
+    late = any(
+        o.name is not None or users[id(o.root)][0] > product for o in others if hasattr(o, "root")
+    )
     return None if late else positions[0]
 
 

@@ -103,9 +103,9 @@ class Program(Saved):
         self.op(name, **operands)
         self.calls[-1].phase = s.CHECK
 
-    def fuse(self) -> None:
-        """Put together ops that can be done in one; see `fusion`."""
-        self.calls = fusion.fuse(self.calls, self.rows)
+    def fuse(self, update: bool = True) -> None:
+        """Put together ops that can be done in one, updates of large kernels if `update`."""
+        self.calls = fusion.fuse(self.calls, self.rows, update)
         self._plan = None
 
     @property
