@@ -122,6 +122,18 @@ def unseal(magic: bytes, content: bytes) -> bytes | None:
     return body if content[:begin] == magic + hashlib.sha256(body).digest() else None
 
 
+def join(head: bytes, rest: bytes) -> bytes:
+    """Two things as one: the length of the first, and both."""
+    return _LENGTH.pack(len(head)) + head + rest
+
+
+def split(body: bytes) -> tuple[bytes, bytes]:
+    """The two that `join` made one of."""
+    (length,) = _LENGTH.unpack_from(body)
+    begin = _LENGTH.size + length
+    return body[_LENGTH.size : begin], body[begin:]
+
+
 def read(key: str) -> tuple[bytes, str] | None:
     """The object file and symbol kept under `key`; None where there is none that is whole."""
     try:
@@ -130,9 +142,8 @@ def read(key: str) -> tuple[bytes, str] | None:
         return None
     if body is None:
         return None
-    (length,) = _LENGTH.unpack_from(body)
-    begin = _LENGTH.size + length
-    return body[begin:], body[_LENGTH.size : begin].decode()
+    symbol, object_file = split(body)
+    return object_file, symbol.decode()
 
 
 def write(key: str, object_file: bytes, symbol: str) -> bool:
@@ -141,13 +152,12 @@ def write(key: str, object_file: bytes, symbol: str) -> bool:
     Not where the sources were edited since this process first looked: what it has compiled might
     be neither the old nor the new.
     """
-    name = symbol.encode()
     try:
         target = _path(key)
         if hash_of_sources() != _first_look[0]:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace(target, seal(_MAGIC, _LENGTH.pack(len(name)) + name + object_file))
+        replace(target, seal(_MAGIC, join(symbol.encode(), object_file)))
     except _NO_DISK:
         return False
     return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import struct
 import sys
 from collections.abc import Mapping
 from functools import cache as once
@@ -51,7 +50,6 @@ LEVELS = {
 }
 
 _MAGIC = b"fastnn pack 1\n"
-_LENGTH = struct.Struct("<I")
 
 
 class Pack(NamedTuple):
@@ -85,7 +83,7 @@ def write(path: Path, origin: Mapping[str, str], ops: Mapping[Key, Compiled]) ->
         content += object_file
     manifest = json.dumps({"origin": origin, "ops": index}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    cache.replace(path, cache.seal(_MAGIC, _LENGTH.pack(len(manifest)) + manifest + content))
+    cache.replace(path, cache.seal(_MAGIC, cache.join(manifest, content)))
 
 
 def _read(level: str) -> Pack | None:
@@ -96,15 +94,14 @@ def _read(level: str) -> Pack | None:
         return None
     if body is None:
         return None
-    (length,) = _LENGTH.unpack_from(body)
-    begin = _LENGTH.size + length
-    manifest = json.loads(body[_LENGTH.size : begin])
+    head, content = cache.split(body)
+    manifest = json.loads(head)
     if manifest["origin"] != origin(level):
         return None
     return Pack(
         level,
         {
-            key: (body[begin + offset : begin + offset + size], symbol)
+            key: (content[offset : offset + size], symbol)
             for key, (symbol, offset, size) in manifest["ops"].items()
         },
     )
