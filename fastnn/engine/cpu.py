@@ -349,10 +349,12 @@ class Run:
         size = team.size if team is not None else 1
         self._scratch = scratch if scratch is not None and size == 1 else Scratch(size)
         self._others = np.zeros((size - 1, s.SLOTS), np.int64)
-        self._calls = [
-            prepared(code, own, rank, size) for rank, own in enumerate((state, *self._others))
-        ]
         self._alone = prepared(code, state)
+        self._calls = [
+            prepared(code, own, rank, size)
+            for rank, own in enumerate((state, *self._others))
+            if team is not None
+        ]
         self._contention = Contention()
         self._by_one = team is None
         self._shares = [1.0] * size

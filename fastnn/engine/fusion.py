@@ -1,4 +1,4 @@
-"""Ops put together: what follows a product is done on its tiles, while they are in the cache.
+"""Ops put together: what follows a product is done on its rows, while they are in the cache.
 
 Two things are done with a program's calls before its memory is planned. An elementwise op whose
 input is a product's output, wanted by nobody else, becomes the product's finish. And a large
