@@ -154,21 +154,33 @@ def scatter(draw: Draw) -> Example:
 
 
 def dense_forward(draw: Draw) -> Example:
+    relu = int(draw.rng.integers(0, 2))
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        y = reference.dense_forward(o["x"], o["w"], o["b"])
+        return {"y": reference.relu_forward(y) if relu else y}
+
     return draw.example(
         {
             "x": draw.normal("NI"),
             "w": draw.normal("IO", draw.I**-0.5),
             "b": None if draw.without == "b" else draw.normal("O"),
         },
-        lambda o: {"y": reference.dense_forward(o["x"], o["w"], o["b"])},
+        oracle,
+        scalars={"relu": relu},
         scale=draw.I**0.5,
     )
 
 
 def dense_backward_input(draw: Draw) -> Example:
+    def oracle(o: Operands) -> dict[str, Any]:
+        dx = reference.dense_backward_input(o["dy"], o["w"])
+        return {"dx": dx if o["gate"] is None else reference.relu_backward(dx, o["gate"])}
+
+    gate = None if draw.without == "gate" else np.maximum(draw.normal("NI"), 0)
     return draw.example(
-        {"dy": draw.normal("NO"), "w": draw.normal("IO", draw.O**-0.5)},
-        lambda o: {"dx": reference.dense_backward_input(o["dy"], o["w"])},
+        {"dy": draw.normal("NO"), "w": draw.normal("IO", draw.O**-0.5), "gate": gate},
+        oracle,
         scale=draw.O**0.5,
     )
 
@@ -469,8 +481,8 @@ def run_as_team(name: str, operands: Operands, state: Array, rows: int, team: in
     for rank in reversed(range(team)):
         own = state.copy()
         own[s.ROWS] = rows
-        own[s.SHARED] = scratch.shared_address
-        own[s.WORKSPACE] = scratch.workspace_address + rank * s.WORKSPACE_BYTES
+        scratch.lend(own)
+        own[s.WORKSPACE] += rank * s.WORKSPACE_BYTES
         function = cpu._OP(address(call.key))
         cpu._call(function, words.ctypes.data, own.ctypes.data, rank, team)
     state[:] = own  # the first thread's, which counts

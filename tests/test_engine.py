@@ -653,12 +653,12 @@ def test_call_knows_its_key_and_needs() -> None:
     assert call.key == ("dense_forward", "float32")
     assert call.needs == [("dense_forward", "float32"), ("product", "float32")]
     words = call.integers(lambda array: array.size, lambda key: 1000 + len(key))
-    # O, I, the arrays, the product, no finish, not packed.
-    assert words == [2, 3, 8, 12, 6, 2, 1002, 0, 0]
+    # O, I, the arrays, the product, no finish, no ReLU, not packed.
+    assert words == [2, 3, 8, 12, 6, 2, 1002, 0, 0, 0]
     assert len(words) == call.signature.width
-    assert call.integers(lambda array: array.size, lambda key: 7, chain=99)[-3:] == [7, 99, 0]
+    assert call.integers(lambda array: array.size, lambda key: 7, chain=99)[-4:] == [7, 99, 0, 0]
     without_bias = Call("dense_forward", operands(b=None))
-    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-4:] == [0, 7, 0, 0]
+    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-5:] == [0, 7, 0, 0, 0]
 
 
 def test_call_knows_what_its_finishes_need_and_touch() -> None:

@@ -16,7 +16,9 @@ from fastnn.engine.compiler import address
 from fastnn.engine.operands import Call
 from fastnn.engine.program import Program
 from fastnn.kernels import state as s
+from fastnn.kernels.cpu import ahead
 from fastnn.kernels.cpu.gemm import COLUMN_GRAIN
+from fastnn.kernels.cpu.memory import LINE
 from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, signature
 from kernel_cases import (
     CASES,
@@ -66,13 +68,27 @@ def finish(
     scratch.lend(state)
     state[s.ROWS] = len(product)
     function, start = _FINISH(address(call.finish_key)), rows.start * width + columns.start
-    for at in (0, result.array.ctypes.data):  # fetched first, then finished
+    asked = np.zeros(ahead.LIST_BYTES // 8, np.int64)
+
+    def finishing(result: int, row: int) -> None:
         cpu._call(
-            function, words.ctypes.data, state.ctypes.data, at, tile.strides[0], start, shape[1],
-            shape[0], width,
+            function, words.ctypes.data, state.ctypes.data, result, row, start, shape[1], shape[0],
+            width,
         )  # fmt: skip
-        if at == 0:
-            assert all(w.block.tobytes() == w.before.tobytes() for w in (*watched.values(), result))
+
+    finishing(0, asked.ctypes.data)  # what it will read is put on a list first
+    assert all(w.block.tobytes() == w.before.tobytes() for w in (*watched.values(), result))
+    elsewhere = [w for name, w in watched.items() if name not in line.result]
+    assert set(asked[1 : asked[0] + 1] // LINE) == {
+        element // LINE
+        for w in elsewhere
+        for row in range(*rows.indices(len(product)))
+        for element in range(
+            w.array.ctypes.data + (row * width + columns.start) * w.array.itemsize,
+            w.array.ctypes.data + (row * width + columns.stop) * w.array.itemsize,
+        )
+    }
+    finishing(result.array.ctypes.data, tile.strides[0])
     assert not scratch.flag
     result.assert_margins_kept()
     assert np.isnan(result.array[:, shape[1] :]).all(), "written between rows"

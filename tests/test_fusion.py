@@ -96,7 +96,8 @@ def test_views_between_ops(activation: str | None, dropout: float) -> None:
     net = Net(7, (*hidden, Hidden(3)))
     expected = ["dense_forward"] * 3
     if activation:
-        expected = [f"dense_forward+{activation}_forward"] * 2 + ["dense_forward"]
+        finish = "relu" if activation == "relu" else f"{activation}_forward"
+        expected = [f"dense_forward+{finish}"] * 2 + ["dense_forward"]
     elif dropout:
         expected = ["dense_forward+dropout"] * 2 + ["dense_forward"]
     assert [name for name in names(net) if name.startswith("dense_forward")] == expected
@@ -159,9 +160,16 @@ def first_commit(trial: Trial) -> int:
 
 
 def names(net: Net, fused: bool = True) -> list[str]:
-    """The program's ops, each with its finishes."""
+    """The program's ops, each with a ReLU that it does itself and its finishes."""
     return [
-        "+".join([call.signature.name, *(finish.signature.name for finish in call.finish)])
+        "+".join(
+            [
+                call.signature.name,
+                *(["relu"] if call.scalars.get("relu") else []),
+                *(["gate"] if call.arrays.get("gate") is not None else []),
+                *(finish.signature.name for finish in call.finish),
+            ]
+        )
         for call in Trial(net).program(fused).calls
     ]
 
@@ -173,7 +181,7 @@ def test_step_is_put_together_in_order() -> None:
     assert names(NET) == [
         "gather",
         "gather",
-        "dense_forward+relu_forward",
+        "dense_forward+relu",
         "dropout",
         "dense_forward+tanh_forward",
         "dense_forward",
@@ -186,6 +194,13 @@ def test_step_is_put_together_in_order() -> None:
         *["dense_backward_kernel+adam"] * 3,
         *["adam"] * 3,
     ]
+
+
+def test_relu_is_done_by_the_product_itself() -> None:
+    net = Net(9, (Hidden(8, "relu"), Hidden(7, "relu"), Hidden(3)), optimizer="momentum")
+    found = names(net)
+    assert found.count("dense_forward+relu") == 2
+    assert found.count("dense_backward_input+gate") == 2
 
 
 def test_phases_come_one_after_the_other() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastnn.engine.cpu import block_bytes
 from fastnn.engine.shapes import PACK_ROWS as PACK_ROWS_OF
 from fastnn.kernels.cpu import gemm
 from fastnn.kernels.cpu.microkernel import TILE_ROWS, TILE_VECTORS, lanes
@@ -44,10 +45,10 @@ def product(name: str, dtype: str, rows: int, columns: int, depth: int, seed: in
 
 def block_columns(dtype: str, depth: int) -> int:
     """Columns of a block of B, of `depth` rows or fewer."""
-    if depth * gemm.BLOCK_COLUMNS * ITEM_BYTES[dtype] <= gemm.BLOCK_BYTES:
+    if depth * gemm.BLOCK_COLUMNS * ITEM_BYTES[dtype] <= block_bytes():
         return gemm.BLOCK_COLUMNS
     grain = gemm.COLUMN_GRAIN
-    return max(1, gemm.BLOCK_BYTES // (depth * grain * ITEM_BYTES[dtype])) * grain
+    return max(1, block_bytes() // (depth * grain * ITEM_BYTES[dtype])) * grain
 
 
 def sizes_of(dtype: str) -> tuple[list[int], list[int], list[int]]:
@@ -139,7 +140,9 @@ def test_an_element_is_one_chain_wherever_it_stands(name: str, dtype: str) -> No
     for row, column in ((0, 0), (7, 64), (39, 149), (20, 31)):
         at = {row_of: row, column_of: column}
         inputs = {}
-        for operand, dimensions in (("x", "NI"), ("dy", "NO"), ("w", "IO"), ("b", "O")):
+        for operand, dimensions in (
+            ("x", "NI"), ("dy", "NO"), ("w", "IO"), ("b", "O"), ("gate", "NI"),
+        ):  # fmt: skip
             if (value := example.inputs.get(operand)) is not None:
                 cut = [slice(at[d], at[d] + 1) if d in at else slice(None) for d in dimensions]
                 inputs[operand] = value[tuple(cut)].copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,22 @@ def align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+COLOUR_BYTES = 1088
+"""Blocks begin so many bytes further into their pages than the one before, four in turn.
+
+An update walks down several vectors at once. Where they lay equally far into their pages, a store
+to one and a load from another would look like the same place to the core (measured on Sapphire
+Rapids: Adam 28 cycles for 16 elements, 17 so).
+"""
+
+_colours = itertools.cycle(range(0, 4 * COLOUR_BYTES, COLOUR_BYTES))
+
+
 def allocate(size: int) -> npt.NDArray[np.uint8]:
     """A zeroed block of `size` bytes that begins on a multiple of `ALIGNMENT`."""
-    block = np.zeros(size + ALIGNMENT, dtype=np.uint8)
-    shift = -block.ctypes.data % ALIGNMENT
+    colour = next(_colours)
+    block = np.zeros(size + ALIGNMENT + colour, dtype=np.uint8)
+    shift = -block.ctypes.data % ALIGNMENT + colour
     return block[shift : shift + size]
 
 

@@ -37,6 +37,9 @@ BUSY_SHARE = 0.8
 RECHECK_SLICES = 25
 """How many slices pass before one thread or the team is given another try."""
 
+LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 17, s.MOST_BLOCK_BYTES
+"""Bounds of `block_bytes`."""
+
 _FIRST_BUDGET = 2_000_000
 
 # status = op(result*, exception**, operands, state, rank, team)
@@ -95,6 +98,20 @@ def _yield_address() -> int:
     return address
 
 
+@cache
+def block_bytes() -> int:
+    """Bytes of a product's blocks: a quarter of the L2 cache, where the system tells its size.
+
+    A power of two, so that machines of one kind, which tell it more or less exactly, cut alike.
+    """
+    size = 0
+    if hasattr(os, "sysconf"):
+        with contextlib.suppress(ValueError, OSError):
+            size = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    share = (size if size > 0 else 1 << 20) // 4
+    return min(max(1 << (share.bit_length() - 1), LEAST_BLOCK_BYTES), MOST_BLOCK_BYTES)
+
+
 class Scratch:
     """What a run needs besides its program: the shared block, each thread's workspace."""
 
@@ -113,6 +130,7 @@ class Scratch:
     def lend(self, state: npt.NDArray[np.int64]) -> None:
         """Let `state` point here."""
         state[s.SHARED], state[s.WORKSPACE] = self.shared_address, self.workspace_address
+        state[s.BLOCK_BYTES] = block_bytes()
 
     @property
     def flag(self) -> int:

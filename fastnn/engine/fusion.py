@@ -1,7 +1,8 @@
 """Ops put together: what follows a product is done on its rows, while they are in the cache.
 
 Two things are done with a program's calls before its memory is planned. An elementwise op whose
-input is a product's output, wanted by nobody else, becomes the product's finish. And a large
+input is a product's output, wanted by nobody else, becomes the product's finish, and a ReLU a part
+of the product itself. And a large
 kernel's gradient is not written to memory at all: the optimizer's update becomes the finish of
 the product that computes it. Neither changes a bit of any result.
 
@@ -54,7 +55,22 @@ def _fuse_elementwise(calls: list[Call]) -> list[Call]:
             call.finish.append(calls[follower])
             absorbed.add(follower)
             call.arrays[output] = calls[follower].arrays[calls[follower].signature.result[0]]
+        _take_relu(call)
     return [call for position, call in enumerate(calls) if position not in absorbed]
+
+
+def _take_relu(call: Call) -> None:
+    """Let a product do a ReLU, or its derivative, itself: on tiles that are still in registers."""
+    if not call.finish:
+        return
+    name, first = call.signature.name, call.finish[0]
+    if (name, first.signature.name) == ("dense_forward", "relu_forward"):
+        call.scalars["relu"] = 1
+    elif (name, first.signature.name) == ("dense_backward_input", "relu_backward"):
+        call.arrays["gate"] = first.arrays["y"]
+    else:
+        return
+    del call.finish[0]
 
 
 def _only_reader(

@@ -112,10 +112,14 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "scatter": ("N", "out[R,F] source[N,F]", ""),
     "dense_forward": (
         "own",
-        "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain pack=int",
+        "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain relu=int pack=int",
         "",
     ),
-    "dense_backward_input": ("own", "dx[N,I] dy[N,O] w[I,O] multiply=product finish=chain", ""),
+    "dense_backward_input": (
+        "own",
+        "dx[N,I] dy[N,O] w[I,O] gate[N,I]? multiply=product finish=chain",
+        "",
+    ),
     "dense_backward_kernel": (
         "own",
         "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int pack=int",

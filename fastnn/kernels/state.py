@@ -34,6 +34,9 @@ STATUS = 10
 """Why the executor returned: one of the three below."""
 PIECE = 11
 """The next piece of the op at POSITION: a long op is done in pieces, so that it can be left."""
+BLOCK_BYTES = 12
+"""Bytes of the blocks that a matrix product cuts its second factor into: of what stays in the L2
+cache, ``MOST_BLOCK_BYTES`` at most."""
 
 FLOATS = 32
 """From this slot on, slots hold float64."""
@@ -62,7 +65,8 @@ SHARED_YIELD = 24
 """Slot of the shared block: address of the system's function that gives the core away."""
 SHARED_SLOTS = 32
 
-WORKSPACE_BYTES = 3 << 17
+MOST_BLOCK_BYTES = 1 << 19
+WORKSPACE_BYTES = MOST_BLOCK_BYTES + (3 << 16)
 """Scratch memory of one thread, for a matrix product's packed block and a row of its tiles."""
 
 CODE_WIDTH = 24

@@ -10,8 +10,8 @@ An op that can finish a product's rows is compiled in a second form, whose name 
 ``_finish``: ``op_finish(operands, state, result, result_row, start, length, rows, width)``. The
 operands in the signature's `result` then are `rows` rows of `length` elements at `result`,
 `result_row` bytes apart; all others are whole arrays with rows of `width` elements, of which the
-same ones are taken, from element `start` on. With `result` 0 these are only to be fetched into
-the cache. The kernel is the same.
+same ones are taken, from element `start` on. With `result` 0 these are only put on the list of
+lines to be asked for (see ``ahead``) at address `result_row`. The kernel is the same.
 
 A kernel asks by the names of its parameters for the operands, for dimensions (``N``: the rows of
 the whole batch), and for ``state`` and ``floats``, ``workspace``, ``rank``, ``team``, ``start``
@@ -40,7 +40,8 @@ from fastnn.kernels.cpu import (
     softmax,
     steps,
 )
-from fastnn.kernels.cpu.memory import LINE, prefetch, view
+from fastnn.kernels.cpu.ahead import add_rows
+from fastnn.kernels.cpu.memory import view
 from fastnn.kernels.cpu.settings import native
 from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
 
@@ -159,8 +160,9 @@ def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
             at = f"operands[{slot}] + (start + r * width) * {size}"
             if operand.optional:
                 at = f"({at} if operands[{slot}] != 0 else 0)"
-            fetches += [f"for offset in range(0, length * {size}, {LINE}):",
-                        f"    prefetch({at} + offset)"]  # fmt: skip
+            begin = f"operands[{slot}] + start * {size}"
+            add = f"add_rows(result_row, {begin}, rows, length * {size}, width * {size})"
+            fetches += [f"if operands[{slot}] != 0:", f"    {add}"] if operand.optional else [add]
         known[operand.name] = (
             f"view_{element_type}_2({at}, (1, length))"
             if by_rows
@@ -170,8 +172,7 @@ def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
     lines = [
         *_views(op),
         "if result == 0:",
-        "    for r in range(rows):",
-        *_indent(_indent(fetches or ["pass"])),
+        *_indent(fetches or ["pass"]),
         "else:",
         *(
             ["    first_row, column = start // width, start % width"]
@@ -202,7 +203,7 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == "run_steps":
         return steps.run_steps().py_func, 5
     if name == "product":
-        return gemm.product(*element_types).py_func, 20
+        return gemm.product(*element_types).py_func, 22
     op = signature(name.removesuffix(FINISH_SUFFIX))
     kernel = factory(op.name)(*element_types)
     namespace: dict[str, Any] = {}
@@ -213,7 +214,7 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == op.name:
         exec(source_of(op, kernel, element_types), namespace)
         return namespace["op"], 4
-    namespace["prefetch"] = prefetch
+    namespace["add_rows"] = add_rows
     exec(finish_source_of(op, kernel, *element_types), namespace)
     return namespace["op_finish"], 8
 

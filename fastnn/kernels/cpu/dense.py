@@ -15,33 +15,40 @@ from fastnn.kernels.signatures import ITEM_BYTES
 
 
 def dense_forward(type_name: str) -> Any:
-    """``y = x·w + b``, overwriting y (N, O); x (N, I), w (I, O), b (O,) or left out."""
+    """``y = x·w + b``, overwriting y (N, O); x (N, I), w (I, O), b (O,) or left out.
+
+    Where `relu` is 1, ``y = max(x·w + b, 0)``.
+    """
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_forward(y, x, w, b, multiply, finish, pack, workspace, state, rank, team):
+    def dense_forward(y, x, w, b, multiply, finish, relu, pack, workspace, state, rank, team):
         rows, columns = y.shape
         depth = x.shape[1]
         call_product(multiply, rows, columns, depth, address(x), depth * size, size,
                      address(w), columns * size, size, address(b), 0,
-                     address(y), columns * size, 0, pack, finish, workspace, address(state),
-                     rank, team)  # fmt: skip
+                     address(y), columns * size, relu, 0, 0, pack, finish, workspace,
+                     address(state), rank, team)  # fmt: skip
 
     return dense_forward
 
 
 def dense_backward_input(type_name: str) -> Any:
-    """``dx = dy·wᵀ``, overwriting dx (N, I); dy (N, O), w (I, O)."""
+    """``dx = dy·wᵀ``, overwriting dx (N, I); dy (N, O), w (I, O).
+
+    With `gate` (N, I), which may be left out, dx is multiplied by 0 where gate is 0 or less: by
+    the derivative of the ReLU whose output it is.
+    """
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_backward_input(dx, dy, w, multiply, finish, workspace, state, rank, team):
+    def dense_backward_input(dx, dy, w, gate, multiply, finish, workspace, state, rank, team):
         rows, columns = dx.shape
         depth = dy.shape[1]
         call_product(multiply, rows, columns, depth, address(dy), depth * size, size,
                      address(w), size, depth * size, 0, 0,
-                     address(dx), columns * size, 0, 1, finish, workspace, address(state),
-                     rank, team)  # fmt: skip
+                     address(dx), columns * size, 0, address(gate), 0, 1, finish, workspace,
+                     address(state), rank, team)  # fmt: skip
 
     return dense_backward_input
 
@@ -61,7 +68,7 @@ def dense_backward_kernel(type_name: str) -> Any:
         depth = dy.shape[0]
         call_product(multiply, rows, columns, depth, address(x), size, rows * size,
                      address(dy), columns * size, size, 0, address(db),
-                     address(dw), columns * size, discard, pack, finish, workspace, address(state),
-                     rank, team)  # fmt: skip
+                     address(dw), columns * size, 0, 0, discard, pack, finish, workspace,
+                     address(state), rank, team)  # fmt: skip
 
     return dense_backward_kernel

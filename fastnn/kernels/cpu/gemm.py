@@ -3,7 +3,10 @@
 B is cut into blocks that fit into the L2 cache. Where there are enough rows of A to repay it, or
 where B is a transposed matrix, a block is first copied ("packed") into panels as wide as a tile,
 each contiguous. Then all rows of A go past the block, as many at a time as a tile is high: these
-few stay in the L1 cache while the block's panels pass by (Goto & van de Geijn 2008).
+few stay in the L1 cache while the block's panels pass by (Goto & van de Geijn 2008). Of a
+transposed A, in which their neighbours in k lie rows apart, they are packed as well.
+
+What the next tiles will need, and the core has not got, is asked for meanwhile (``ahead``).
 
 The row of tiles that is done so is still in a cache, and what comes next for its elements is done
 there: a chain of functions (``finish``), such as an activation or an optimizer's update, each an
@@ -21,8 +24,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.kernels import state as s
-from fastnn.kernels.cpu.memory import LINE, load_int64, native_call, prefetch, view
+from fastnn.kernels.cpu.ahead import LIST_BYTES, add, add_rows, clear, rate_of, spread
+from fastnn.kernels.cpu.memory import load_int64, native_call, view
 from fastnn.kernels.cpu.microkernel import (
+    LAST_VECTORS,
+    LONG_VECTORS,
+    SLIM_ROWS,
     TILE_ROWS,
     TILE_VECTORS,
     copy_row,
@@ -30,21 +37,21 @@ from fastnn.kernels.cpu.microkernel import (
     tile,
     transpose_block,
 )
-from fastnn.kernels.cpu.settings import VECTOR_BYTES, inlined, kernel
+from fastnn.kernels.cpu.settings import DOUBLE_PUMPED, inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
 MAX_DEPTH = 512
 """Steps of k that one block of B takes at most."""
 
-BLOCK_BYTES = 1 << 17
-"""Bytes of a block of B: with what passes by, it stays in the L2 cache.
-
-Measured on Zen 4 (1 MiB of L2): 784-512-512-10 with 1024 rows takes 2 % longer with twice as much,
-64-100-10 with 200 rows 5 %.
-"""
-
 BLOCK_COLUMNS = 1024
 """Columns of a block at most: a row of tiles that is not kept has to fit into the workspace."""
+
+PACK_A = 1 << 15
+"""A transposed A is packed for a block of B of so many elements or more.
+
+Measured on Sapphire Rapids: the gradients of 784-512-512-10's kernels take 10 % less time with it
+at 128 rows, 20 % at 1024; that of 64-100-10's at 200 rows 7 % more.
+"""
 
 COLUMN_GRAIN = 64
 """C is cut between columns at multiples of this: the groups of dropout, see ``random``."""
@@ -53,14 +60,14 @@ COLUMN_GRAIN = 64
 @intrinsic
 def call_product(
     typing_context, function, rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums,
-    c, c_row, discard, pack, finish, workspace, state, rank, team,
+    c, c_row, relu, gate, discard, pack, finish, workspace, state, rank, team,
 ):  # fmt: skip
     """Call a compiled `product` through its address; the status of Numba's convention."""
 
     def codegen(context, builder, signature, arguments):
         return native_call(builder, arguments[0], arguments[1:])
 
-    return types.int64(*[types.intp] * 21), codegen
+    return types.int64(*[types.intp] * 23), codegen
 
 
 @intrinsic
@@ -89,55 +96,87 @@ def product(type_name: str) -> Any:
     size, one_vector = ITEM_BYTES[type_name], lanes(type_name)
     width = TILE_VECTORS * one_vector
     grain = max(width, COLUMN_GRAIN)
-    # A register of half the width costs half the time only where a wide one is done in two halves.
-    half_vector = one_vector // 2 if VECTOR_BYTES == 64 else 0
-    ones_bytes = 64
-    scratch_bytes = TILE_ROWS[0] * BLOCK_COLUMNS * size
-    scalars = view(type_name, 1)
+    tall_rows, half_rows, two_rows, _ = TILE_ROWS
+    # A packed row of A transposed: as many rows of A as tiles need, and whole vectors hold.
+    a_vectors = -(-tall_rows // one_vector)
+    a_width = a_vectors * one_vector * size
+    a_rows = a_vectors * one_vector // tall_rows * tall_rows
+    at_list = 64
+    at_scratch = at_list + LIST_BYTES
+    at_packed_a = at_scratch + tall_rows * BLOCK_COLUMNS * size
+    at_packed = at_packed_a + MAX_DEPTH * a_width
+    scalars, integers = view(type_name, 1), view("int64", 1)
     real = getattr(np, type_name)
-    copy_panel_row = copy_row(type_name, TILE_VECTORS)
+    copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, a_vectors)
     transpose = transpose_block(type_name)
 
     def row_of_tiles(height: int) -> Any:
-        """Tiles of one height side by side: full ones, then vectors, the last of them masked."""
-        full = tile(type_name, height, TILE_VECTORS, one_vector, False)
-        narrow = tile(type_name, height, 1, one_vector, True)
-        half = tile(type_name, height, 1, half_vector, True) if half_vector else narrow
+        """Tiles of one height side by side: full ones, then what is left, masked."""
+
+        def of(vectors: int, masked: bool, vector_lanes: int = one_vector) -> Any:
+            return tile(type_name, height, vectors, vector_lanes, masked)
+
+        full, narrow = of(TILE_VECTORS, False), of(1, True)
+        # What one height alone has takes the place of another tile at the others, never called.
+        long_width = LONG_VECTORS * one_vector if height == 1 else 0
+        long = of(LONG_VECTORS, True) if height == 1 else full
+        last_width = LAST_VECTORS * one_vector if height == tall_rows else 0
+        last = of(LAST_VECTORS, True) if last_width else full
+        half_width = one_vector // 2 if DOUBLE_PUMPED and height == tall_rows else 0
+        half = of(1, True, half_width) if half_width else narrow
 
         @kernel
         def multiply_rows(
             columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-            ahead_of, state, start, c_width,
+            relu, gate, asked, each,
         ):  # fmt: skip
-            j = 0
-            while columns - j >= width:
-                if ahead_of != 0:
-                    if columns == c_width:  # the same elements, as one run of them
-                        finish_rows(ahead_of, state, 0, 0, start + j * height, width * height, 1,
-                                    c_width)  # fmt: skip
-                    else:
-                        finish_rows(ahead_of, state, 0, 0, start + j, width, height, c_width)
-                full(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, width)
-                b += b_panel
-                c += width * size
-                if initial != 0:
-                    initial += width * size
-                j += width
-            while j < columns:
-                wide = min(one_vector, columns - j)
-                if wide <= half_vector:
-                    half(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, wide)
+            rate = rate_of(each, depth)
+            while columns > 0:
+                if long_width > 0 and columns > 2 * width:
+                    done, panels = min(long_width, columns), LONG_VECTORS // TILE_VECTORS
+                    long(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                         done, relu, gate, asked, rate)  # fmt: skip
+                elif width < columns <= last_width and columns > width + half_width:
+                    done, panels = columns, 1
+                    last(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                         done, relu, gate, asked, rate)  # fmt: skip
+                elif columns >= width:
+                    done, panels = width, 1
+                    full(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                         done, relu, gate, asked, rate)  # fmt: skip
+                elif columns > half_width:
+                    done, panels = min(one_vector, columns), 0
+                    narrow(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                           done, relu, gate, asked, rate)  # fmt: skip
+                    b += one_vector * size
                 else:
-                    narrow(depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, wide)
-                b += one_vector * size
-                c += one_vector * size
+                    done, panels = columns, 0
+                    half(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                         done, relu, gate, asked, rate)  # fmt: skip
+                b += panels * b_panel
+                c += done * size
                 if initial != 0:
-                    initial += one_vector * size
-                j += one_vector
+                    initial += done * size
+                asked += 8 * each
+                columns -= done
 
         return multiply_rows
 
-    tall_rows, half_rows, two_rows, _ = TILE_ROWS
+    def slim_tile() -> Any:
+        """The same of a C that is no wider than a vector."""
+        narrow = tile(type_name, SLIM_ROWS, 1, one_vector, True)
+
+        @kernel
+        def multiply_rows(
+            columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+            relu, gate, asked, each,
+        ):  # fmt: skip
+            narrow(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row, columns,
+                   relu, gate, asked, rate_of(each, depth))  # fmt: skip
+
+        return multiply_rows
+
+    slim = slim_tile()
     tall, half, two, one = (row_of_tiles(height) for height in TILE_ROWS)
 
     @kernel
@@ -147,8 +186,14 @@ def product(type_name: str) -> Any:
             copy_panel_row(target + k * width * size, b + k * b_k, columns)
 
     @kernel
+    def copy_a_panel(target, depth, rows, a, a_k):
+        """A few rows of an A stored by columns: its columns, one after the other."""
+        for k in range(depth):
+            copy_a_row(target + k * a_width, a + k * a_k, rows)
+
+    @kernel
     def transpose_panel(target, depth, columns, b, b_column):
-        """The same of a B stored by columns, `b_column` bytes apart.
+        """A panel of a B stored by columns, `b_column` bytes apart.
 
         Square blocks reach beyond `depth` and `columns`: less than a vector of rows after the
         packed panel is written to, and never read.
@@ -160,31 +205,33 @@ def product(type_name: str) -> Any:
                           columns - j - 1, depth - k)  # fmt: skip
 
     @kernel
-    def prefetch_block(b, depth, columns, b_k, b_column, done, rows, of):
-        """Ask for the share of a block of B that falls to `rows` out of `of` rows of A."""
+    def add_block(asked, b, depth, columns, b_k, b_column, done, rows, of):
+        """Put on the list the share of a block of B that falls to `rows` out of `of` rows of A."""
         if b_column == size:
             lines, stride, length = depth, b_k, columns * size
         else:
             lines, stride, length = columns, b_column, depth * size
-        for line in range(lines * done // of, lines * min(done + rows, of) // of):
-            at = b + line * stride
-            for offset in range(0, length, LINE):
-                prefetch(at + offset)
+        first, last = lines * done // of, lines * min(done + rows, of) // of
+        add_rows(asked, b + first * stride, last - first, length, stride)
 
     @kernel
     def multiply(
-        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, discard,
-        pack, finish, workspace, state, rank, team,
+        rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, relu, gate,
+        discard, pack, finish, workspace, state, rank, team,
     ):  # fmt: skip
         """C = bias + A·B for C of (rows, columns), summed over `depth`: part `rank` of `team`.
 
         Addresses, and strides in bytes. B is stored by rows (`b_column` the size of an element)
         or by columns (`b_k` the size of an element); where `pack` is not 0, and always in the
         second case, its blocks are copied into panels first. `bias` is a row of C's width, or 0.
-        `sums`, if not 0, is where the sums of B's columns go. Where `discard` is not 0, C serves
-        for partial sums alone, and its rows are given to `finish` without being kept.
+        `sums`, if not 0, is where the sums of B's columns go, of a B stored by rows. Where `relu`
+        is not 0, C is max(C, 0); where `gate`, the address of a matrix like C, is not 0, C is 0
+        where its element is 0 or less. Where `discard` is not 0, C serves for partial sums alone,
+        and its rows are given to `finish` without being kept.
         """
         row, column = 0, 0
+        if gate != 0:
+            gate -= c  # so far apart are an element of C and its own
         if team > 1:  # of columns, if there are enough of them, else of rows
             panels = (columns + grain - 1) // grain
             if panels >= 2 * team or panels >= rows:
@@ -201,83 +248,114 @@ def product(type_name: str) -> Any:
             c += row * c_row + column * size
             if rows <= 0 or columns <= 0:
                 return
-        transposed = b_column != size
         step = depth
         if depth > MAX_DEPTH:
             passes = (depth + MAX_DEPTH - 1) // MAX_DEPTH
             step = (depth + passes - 1) // passes
         block_columns = BLOCK_COLUMNS
-        if step * BLOCK_COLUMNS * size > BLOCK_BYTES:
-            block_columns = max(1, BLOCK_BYTES // (step * grain * size)) * grain
-        scratch = workspace + ones_bytes
-        packed, c_width = scratch + scratch_bytes, c_row // size
+        block_bytes = integers(state, (s.SLOTS,))[s.BLOCK_BYTES]
+        if step * BLOCK_COLUMNS * size > block_bytes:
+            block_columns = max(1, block_bytes // (step * grain * size)) * grain
+        asked, c_width = workspace + at_list, c_row // size
+        scratch, packed_a, packed = (
+            workspace + at_scratch, workspace + at_packed_a, workspace + at_packed
+        )  # fmt: skip
         scalars(workspace, (1,))[0] = real(1)
         for first in range(0, columns, block_columns):
             wide = min(block_columns, columns - first)
             for k in range(0, depth, step):
                 deep = min(step, depth - k)
-                block, block_k, block_panel = b + k * b_k + first * b_column, b_k, width * size
+                plain = b + k * b_k + first * b_column
+                block, block_k, block_panel = plain, b_k, width * size
                 if pack != 0:
                     for j in range(0, wide, width):
                         panel = packed + j * step * size
-                        if transposed:
+                        if b_column != size:
                             transpose_panel(panel, deep, min(width, wide - j),
-                                            block + j * b_column, b_column)  # fmt: skip
+                                            plain + j * b_column, b_column)  # fmt: skip
                         else:
-                            copy_panel(panel, deep, min(width, wide - j), block + j * size, b_k)
+                            copy_panel(panel, deep, min(width, wide - j), plain + j * size, b_k)
                     block, block_k, block_panel = packed, width * size, step * width * size
+                pack_a = a_row == size and a_k != size and deep * wide >= PACK_A
                 last = k + deep == depth
+                discards = last and discard != 0
                 next_k, next_first = k + step, first
                 if last:
                     next_k, next_first = 0, first + block_columns
                 next_block = b + next_k * b_k + next_first * b_column
                 next_deep = min(step, depth - next_k)
                 next_wide = min(block_columns, columns - next_first)
+                tiles = (wide + width - 1) // width + 1
+                asks = next_wide > 0 or pack_a or discards
                 i = 0
                 while i < rows:
                     left = rows - i
                     high = (
-                        tall_rows if left >= tall_rows
+                        SLIM_ROWS if left >= SLIM_ROWS and wide <= one_vector
+                        else tall_rows if left >= tall_rows
                         else half_rows if left >= half_rows
                         else two_rows if left >= two_rows
                         else 1
                     )  # fmt: skip
                     at_a = a + k * a_k + i * a_row
+                    from_a, from_row, from_k, slot = at_a, a_row, a_k, 0
+                    if pack_a:
+                        slot = i % a_rows
+                        if slot == 0:
+                            copy_a_panel(packed_a, deep, min(a_rows, left), at_a, a_k)
+                        from_a, from_row, from_k = packed_a + slot * size, size, a_width
                     at_c, at_c_row = c + i * c_row + first * size, c_row
                     initial, initial_row = 0, 0
                     if k > 0:
                         initial, initial_row = at_c, c_row
                     elif bias != 0:
                         initial = bias + first * size
-                    if last and discard != 0:
+                    if discards:
                         at_c, at_c_row = scratch, wide * size
                     start = (row + i) * c_width + column + first
-                    if next_wide > 0:
-                        prefetch_block(next_block, next_deep, next_wide, b_k, b_column, i, high,
-                                       rows)  # fmt: skip
-                    # The optimizer's state is large, and far away: it is asked for a row of
-                    # tiles ahead.
-                    ahead_of = finish if last and discard != 0 and left > high else 0
-                    ahead = start + high * c_width
-                    if high == tall_rows:
-                        tall(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
-                             initial_row, at_c, at_c_row, ahead_of, state, ahead,
-                             c_width)  # fmt: skip
+                    each = 0
+                    if asks:
+                        clear(asked)
+                        if discards and left > high:
+                            ahead = start + high * c_width
+                            if wide == c_width:  # the same elements, as one run of them
+                                finish_rows(finish, state, 0, asked, ahead, wide * high, 1,
+                                            c_width)  # fmt: skip
+                            else:
+                                finish_rows(finish, state, 0, asked, ahead, wide, high, c_width)
+                        if pack_a and slot + high == a_rows and left > high:
+                            add(asked, at_a + high * a_row, deep, a_k)
+                        if next_wide > 0:
+                            add_block(asked, next_block, next_deep, next_wide, b_k, b_column, i,
+                                      high, rows)  # fmt: skip
+                        each = spread(asked, tiles, at_a)
+                    to_relu, to_gate = (relu, gate) if last else (0, 0)
+                    if high == SLIM_ROWS:
+                        slim(wide, deep, from_a, from_row, from_k, block, block_k, block_panel,
+                             initial, initial_row, at_c, at_c_row, to_relu, to_gate, asked + 8,
+                             each)  # fmt: skip
+                    elif high == tall_rows:
+                        tall(wide, deep, from_a, from_row, from_k, block, block_k, block_panel,
+                             initial, initial_row, at_c, at_c_row, to_relu, to_gate, asked + 8,
+                             each)  # fmt: skip
                     elif high == half_rows:
-                        half(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
-                             initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                        half(wide, deep, from_a, from_row, from_k, block, block_k, block_panel,
+                             initial, initial_row, at_c, at_c_row, to_relu, to_gate, asked + 8,
+                             each)  # fmt: skip
                     elif high == two_rows:
-                        two(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
-                            initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                        two(wide, deep, from_a, from_row, from_k, block, block_k, block_panel,
+                            initial, initial_row, at_c, at_c_row, to_relu, to_gate, asked + 8,
+                            each)  # fmt: skip
                     else:
-                        one(wide, deep, at_a, a_row, a_k, block, block_k, block_panel, initial,
-                            initial_row, at_c, at_c_row, 0, state, ahead, c_width)  # fmt: skip
+                        one(wide, deep, from_a, from_row, from_k, block, block_k, block_panel,
+                            initial, initial_row, at_c, at_c_row, to_relu, to_gate, asked + 8,
+                            each)  # fmt: skip
                     if last and finish != 0:
                         finish_rows(finish, state, at_c, at_c_row, start, wide, high, c_width)
                     i += high
                 if sums != 0:
                     at_sums = sums + first * size
-                    one(wide, deep, workspace, 0, 0, block, block_k, block_panel,
-                        at_sums if k > 0 else 0, 0, at_sums, 0, 0, state, 0, 0)  # fmt: skip
+                    one(wide, deep, workspace, 0, 0, plain, b_k, width * size,
+                        at_sums if k > 0 else 0, 0, at_sums, 0, 0, 0, asked + 8, 0)  # fmt: skip
 
     return multiply

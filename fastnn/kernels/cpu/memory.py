@@ -71,16 +71,21 @@ def load_int64(typing_context, address):
     return types.int64(types.intp), codegen
 
 
+def ask_for(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, soon to be needed, into the L2 cache."""
+    function_type = ir.FunctionType(ir.VoidType(), [POINTER] + [INT32] * 3)
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    # For reading; 2 of 3 in nearness; data.
+    hints = [ir.Constant(INT32, hint) for hint in (0, 2, 1)]
+    builder.call(function, [builder.inttoptr(address, POINTER), *hints])
+
+
 @intrinsic
 def prefetch(typing_context, address):
-    """Ask for the cache line at an address, soon to be needed, into the L2 cache."""
+    """Ask for the cache line at an address."""
 
     def codegen(context, builder, signature, arguments):
-        function_type = ir.FunctionType(ir.VoidType(), [POINTER] + [INT32] * 3)
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        # For reading; 2 of 3 in nearness; data.
-        hints = [ir.Constant(INT32, hint) for hint in (0, 2, 1)]
-        builder.call(function, [builder.inttoptr(arguments[0], POINTER), *hints])
+        ask_for(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen

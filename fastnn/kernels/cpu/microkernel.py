@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.memory import INT32, INT64, POINTER
+from fastnn.kernels.cpu.memory import INT32, INT64, POINTER, ask_for
 from fastnn.kernels.cpu.settings import VECTOR_BYTES
 
 _ELEMENT = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8, "f64")}
@@ -35,6 +35,21 @@ more, 8x48 loses up to a third on widths of 64 and 100.
 
 TILE_VECTORS = 2
 """Width of a tile in vectors; one where what is left of a row fits into one."""
+
+
+RATE_BITS = 16
+"""A tile's rate of lines asked for is a fixed-point number with so many bits after the point."""
+
+
+LONG_VECTORS = 8
+"""Width of a tile of one row, in vectors: as many sums as cover the time that an FMA takes."""
+
+SLIM_ROWS = 2 * TILE_ROWS[0]
+"""Height of a tile of one vector, where C is no wider: of half as many, the loads take longer."""
+
+LAST_VECTORS = 3 if VECTOR_BYTES == 64 else 0
+"""Width of a row's last tile where what is left fits into one vector more, or 0: AVX2's registers
+do not hold as much."""
 
 
 def lanes(type_name: str) -> int:
@@ -100,6 +115,17 @@ class Vectors:
         """A vector of `value` in all lanes."""
         return ir.Constant(self.type, [value] * self.lanes)
 
+    def at_least_zero(self, value: Any) -> Any:
+        """``scalar.relu``."""
+        negative = self.builder.fcmp_ordered("<", value, self.zero)
+        return self.builder.select(negative, self.zero, value)
+
+    def nothing_where_off(self, value: Any, output: Any) -> Any:
+        """`value` times ``scalar.relu_derivative`` of the output."""
+        off = self.builder.fcmp_ordered("<=", output, self.zero)
+        slope = self.builder.select(off, self.zero, self.constant(1.0))
+        return self.builder.fmul(value, slope)
+
     def pointer(self, address: Any, offset: int = 0) -> Any:
         if offset:
             address = self.builder.add(address, ir.Constant(INT64, offset))
@@ -115,11 +141,13 @@ class Vectors:
         value = self.builder.load(self.pointer(address), typ=self.element)
         return self.broadcast(value, self.type)
 
-    def load_row(self, address: Any, outside: float = 0.0) -> list[Any]:
-        """The vectors at an address; masked lanes hold `outside`."""
+    def load_row(
+        self, address: Any, outside: float = 0.0, first: int = 0, last: int | None = None
+    ) -> list[Any]:
+        """The vectors at an address, those from `first` to `last`; masked lanes hold `outside`."""
         row = []
-        for v in range(self.vectors):
-            source = self.pointer(address, v * self.lanes * self.size)
+        for v in range(first, self.vectors if last is None else last):
+            source = self.pointer(address, (v - first) * self.lanes * self.size)
             if self.masks is not None:
                 alignment = ir.Constant(INT32, self.size)
                 arguments = [source, alignment, self.masks[v], self.constant(outside)]
@@ -143,15 +171,21 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
     """The microkernel for one shape of tile; where `masked`, only `columns` of it are touched.
 
     The arguments of what it returns are addresses, and strides in bytes: ``depth, a, a_row, a_k,
-    b, b_k, initial, initial_row, c, c_row, columns``. `initial` 0 stands for zeros.
+    b, b_k, b_panel, initial, initial_row, c, c_row, columns, relu, gate, asked, rate``. Every
+    `TILE_VECTORS` vectors of B are a panel. `initial` 0 stands for zeros. Where `relu` is not 0, C
+    is max(C, 0); where `gate` is not 0, C is multiplied by 0 where the element `gate` bytes after
+    its own is 0 or less. Meanwhile lines of the list of addresses `asked` are asked for at the
+    fixed-point rate `rate`, see ``ahead``.
     """
 
     @intrinsic
     def microkernel(
-        typing_context, depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, columns
-    ):
+        typing_context, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+        columns, relu, gate, asked, rate,
+    ):  # fmt: skip
         def codegen(context, builder, signature, arguments):
-            depth, a, a_row, a_k, b, b_k, initial, initial_row, c, c_row, columns = arguments
+            (depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row, columns,
+             relu, gate, asked, rate) = arguments  # fmt: skip
             vector = Vectors(builder, type_name, vectors, columns if masked else None, vector_lanes)
 
             def row_of(address, stride, r):
@@ -171,7 +205,11 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
             builder.position_at_end(loop)
             k = builder.phi(INT64)
             total = [[builder.phi(vector.type) for _ in range(vectors)] for _ in range(rows)]
-            b_row = vector.load_row(builder.add(b, builder.mul(k, b_k)))
+            b_at, b_row = builder.add(b, builder.mul(k, b_k)), []
+            for first in range(0, vectors, TILE_VECTORS):
+                last = min(first + TILE_VECTORS, vectors)
+                b_row += vector.load_row(b_at, first=first, last=last)
+                b_at = builder.add(b_at, b_panel)
             a_column = builder.add(a, builder.mul(k, a_k))
             summed = []
             for r in range(rows):
@@ -182,6 +220,17 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
                         for v in range(vectors)
                     ]
                 )
+            # Between two lines of the list, one that is in the L1 cache is asked for.
+            point = builder.mul(k, rate)
+            place = builder.lshr(point, ir.Constant(INT64, RATE_BITS))
+            place = builder.add(asked, builder.shl(place, ir.Constant(INT64, 3)))
+            fraction = builder.and_(point, ir.Constant(INT64, (1 << RATE_BITS) - 1))
+            line = builder.select(
+                builder.icmp_unsigned("<", fraction, rate),
+                builder.load(vector.pointer(place), typ=INT64),
+                a_column,
+            )
+            ask_for(builder, line)
             following = builder.add(k, ir.Constant(INT64, 1))
             for block, value in ((entry, zero), (load_initial, zero), (loop, following)):
                 k.add_incoming(value, block)
@@ -193,11 +242,34 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
             builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
 
             builder.position_at_end(done)
+
+            def rectified(r):
+                return [vector.at_least_zero(value) for value in summed[r]]
+
+            def gated(r):
+                outputs = vector.load_row(builder.add(row_of(c, c_row, r), gate))
+                return [
+                    vector.nothing_where_off(value, output)
+                    for value, output in zip(summed[r], outputs, strict=True)
+                ]
+
+            for condition, change in ((relu, rectified), (gate, gated)):
+                before = builder.block
+                with builder.if_then(builder.icmp_signed("!=", condition, zero)):
+                    changed = [change(r) for r in range(rows)]
+                    inside = builder.block
+                for r in range(rows):
+                    for v in range(vectors):
+                        either = builder.phi(vector.type)
+                        either.add_incoming(summed[r][v], before)
+                        either.add_incoming(changed[r][v], inside)
+                        changed[r][v] = either
+                summed = changed
             for r in range(rows):
                 vector.store_row(summed[r], row_of(c, c_row, r))
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 11), codegen
+        return types.void(*[types.intp] * 16), codegen
 
     return microkernel
 

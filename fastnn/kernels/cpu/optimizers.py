@@ -15,12 +15,13 @@ import numpy as np
 
 from fastnn.kernels import state as slot_of
 from fastnn.kernels.bits import bits_of, from_bits
+from fastnn.kernels.cpu.adam import adam_row
 from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.gemm import call_product
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.cpu.steps import atomic_add, atomic_store
-from fastnn.kernels.scalar import adam_moments, adam_update, is_finite, sgd_velocity
+from fastnn.kernels.scalar import is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
 
 
@@ -87,7 +88,7 @@ def guard_product(type_name: str) -> Any:
         inputs, outputs = dw.shape
         call_product(multiply, inputs, outputs, rows, address(x), size, inputs * size,
                      address(dy), outputs * size, size, 0, address(db),
-                     address(dw), outputs * size, 0, 0, 0, workspace, address(state),
+                     address(dw), outputs * size, 0, 0, 0, 0, 0, workspace, address(state),
                      0, 1)  # fmt: skip
         total = zero_or_nan(vector(address(dw), (dw.size,)))
         if address(db) != 0:
@@ -160,29 +161,16 @@ def adam(type_name: str) -> Any:
 
     `adam_rates` comes before it in every step.
     """
-    real = getattr(np, type_name)
-
-    @reduction
-    def update(w, g, m, v, beta_1, weight_1, beta_2, weight_2, rate, correction, epsilon):
-        bad = real(0)
-        for i in range(w.size):
-            new_m, new_v = adam_moments(g[i], m[i], v[i], beta_1, weight_1, beta_2, weight_2)
-            new = adam_update(w[i], new_m, new_v, rate, correction, epsilon)
-            # The square of a gradient may overflow where w then would stand still for ever.
-            finite = is_finite(new) and is_finite(new_v)
-            w[i] = new if finite else w[i]
-            m[i] = new_m if finite else m[i]
-            v[i] = new_v if finite else v[i]
-            bad += real(0) if finite else real(1)
-        return bad
+    real, update = getattr(np, type_name), adam_row(type_name)
 
     @kernel
     def adam(w, g, m, v, beta_1, beta_2, epsilon, state, floats):
         bad = update(
-            w,
-            g,
-            m,
-            v,
+            address(w),
+            address(g),
+            address(m),
+            address(v),
+            w.size,
             real(beta_1),
             real(1.0 - beta_1),
             real(beta_2),
@@ -191,7 +179,7 @@ def adam(type_name: str) -> Any:
             real(floats[slot_of.UPDATE_CORRECTION]),
             real(epsilon),
         )
-        if bad > real(0):
+        if bad > 0:
             raise_flag(state)
 
     return adam

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite.binding import get_host_cpu_name
 from numba import njit
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
@@ -63,3 +64,6 @@ def _vector_bytes() -> int:
 
 VECTOR_BYTES = _vector_bytes()
 """Width of the target's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""
+
+DOUBLE_PUMPED = VECTOR_BYTES == 64 and (config.CPU_NAME or get_host_cpu_name()) == "znver4"
+"""Whether the target does a whole vector in two halves, so that half a vector is half the work."""

@@ -1,0 +1,73 @@
+"""Lines of memory that are asked for ahead of their use, spread over a product's own work.
+
+A core can wait for some sixteen cache lines at a time. Asked for at once, a thousand would hold it
+up for as long as they take; so they are put on a list first, and the tiles of a product ask for
+them one by one while they multiply (see ``microkernel.tile``). The list's first word is its length.
+"""
+
+from __future__ import annotations
+
+from fastnn.kernels.cpu.memory import LINE, view
+from fastnn.kernels.cpu.microkernel import RATE_BITS
+from fastnn.kernels.cpu.settings import inlined
+
+CAPACITY = 2048
+"""Lines that a list takes; what is too much is not asked for."""
+
+MOST_TILES = 64
+"""Tiles that share a list: each may read one place beyond its part."""
+
+LIST_BYTES = 8 * (8 + CAPACITY + MOST_TILES)
+
+_integers = view("int64", 1)
+
+
+@inlined
+def clear(asked):
+    """Begin the list at address `asked` anew."""
+    _integers(asked, (1,))[0] = 0
+
+
+@inlined
+def add(asked, at, lines, step):
+    """Put `lines` lines on the list: that at address `at`, and others `step` bytes apart."""
+    length = _integers(asked, (1,))[0]
+    lines = min(lines, CAPACITY - length)
+    places = _integers(asked + 8 * (1 + length), (lines,))
+    for i in range(places.size):
+        places[i] = at + i * step
+    _integers(asked, (1,))[0] = length + lines
+
+
+@inlined
+def add_run(asked, at, size):
+    """Put the lines of `size` bytes from address `at` on onto the list."""
+    begin = at & -LINE
+    add(asked, begin, (at + size - begin + LINE - 1) // LINE, LINE)
+
+
+@inlined
+def add_rows(asked, at, rows, size, step):
+    """The same of `rows` runs, `step` bytes apart."""
+    for r in range(rows):
+        add_run(asked, at + r * step, size)
+
+
+@inlined
+def spread(asked, tiles, own):
+    """Lines of the list for each of `tiles` tiles; what each may read is made valid.
+
+    `own` is an address that costs nothing to ask for.
+    """
+    length = _integers(asked, (1,))[0]
+    each = (length + tiles - 1) // tiles
+    padding = _integers(asked + 8 * (1 + length), (each * tiles - length + 1,))
+    for i in range(padding.size):
+        padding[i] = own
+    return each
+
+
+@inlined
+def rate_of(each, depth):
+    """The fixed-point rate at which a tile of `depth` steps asks for `each` lines."""
+    return (each << RATE_BITS) // depth if each > 0 else 0
