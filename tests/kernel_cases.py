@@ -239,6 +239,19 @@ def dropout(draw: Draw) -> Example:
     )
 
 
+def shuffle(draw: Draw) -> Example:
+    seed, epoch = (int(draw.rng.integers(0, 2**bits)) for bits in (63, 40))
+    draw.lengths["R"] = rows = 3 * draw.N + int(draw.rng.choice([0, 500, 1100]))
+    begin, end = sorted(int(n) for n in draw.rng.integers(0, rows + 1, 2))
+    before = reference.shuffle(np.zeros(rows), 0, begin, seed, epoch)
+    return draw.example(
+        {"order": before},
+        lambda o: {"order": reference.shuffle(o["order"], begin, end, seed, epoch)},
+        scalars={"begin": begin, "end": end, "epoch": epoch},
+        slots={s.SEED: seed},
+    )
+
+
 def loss(draw: Draw, z: Array, targets: Array, unit: float) -> Example:
     """An example of any loss; `unit` is the size of its gradient before the division by N."""
     key = signature(draw.name).arrays[3].name
@@ -432,6 +445,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "softmax_forward": softmax_forward,
     "softmax_backward": softmax_backward,
     "dropout": dropout,
+    "shuffle": shuffle,
     **LOSSES,
     **METRICS,
     "accumulate": accumulate,

@@ -76,7 +76,7 @@ def test_every_public_function_is_called() -> None:
         for name, value in vars(reference).items()
         if getattr(value, "__module__", "") == reference.__name__ and not name.startswith("_")
     }
-    assert public == {*CALLS, "guard", "philox4x32"}
+    assert public == {*CALLS, "guard", "philox4x32", "shuffle"}
 
 
 def test_guard_looks_at_squares_in_the_gradients_own_type() -> None:
@@ -576,3 +576,22 @@ def test_sgd_by_hand() -> None:
     w, velocity = reference.sgd([1.0], [2.0], [0.5], 0.1)
     assert_close(velocity, [-0.2])
     assert_close(w, [0.8])
+
+
+def test_shuffle_makes_every_order_equally_often() -> None:
+    seen: dict[tuple[int, ...], int] = {}
+    for epoch in range(2400):
+        order = tuple(reference.shuffle(np.zeros(4), 0, 4, 7, epoch).tolist())
+        seen[order] = seen.get(order, 0) + 1
+    assert len(seen) == 24
+    # χ² with 23 degrees of freedom: its 99.9 % quantile.
+    assert sum((count - 100) ** 2 / 100 for count in seen.values()) < 49.7
+
+
+def test_shuffle_goes_on_where_it_was_left_and_depends_on_seed_and_epoch() -> None:
+    whole = reference.shuffle(np.zeros(1300), 0, 1300, 3, 5)
+    assert sorted(whole.tolist()) == list(range(1300))
+    part = reference.shuffle(np.zeros(1300), 0, 700, 3, 5)
+    np.testing.assert_array_equal(reference.shuffle(part, 700, 1300, 3, 5), whole)
+    for seed, epoch in ((4, 5), (3, 6), (3 + 2**32, 5), (3, 5 + 2**32)):
+        assert (reference.shuffle(np.zeros(1300), 0, 1300, seed, epoch) != whole).mean() > 0.9

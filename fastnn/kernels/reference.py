@@ -289,6 +289,35 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> Words:
     return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
 
+def shuffle(order: ArrayLike, begin: int, end: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Places `begin` to `end` of a random order, of which those before are drawn already.
+
+    Knuth, The Art of Computer Programming, volume 2, algorithm P, inside out: place i is given what
+    stands at j, and j is given i. j = floor(w (i + 1) / 2^64), where w is the 64-bit number, low word
+    first, at words 2 h and 2 h + 1 of Philox 4x32-10, with h = (i // 256) % 2,
+
+        key     = (seed's low 32 bits, seed's high 32 bits)
+        counter = (256 (i // 512) + i % 256, epoch's low 32 bits, epoch's high 32 bits, 2^32 - 1)
+
+    Examples
+    --------
+    >>> sorted(int(i) for i in shuffle([0] * 5, 0, 5, seed=1, epoch=0))
+    [0, 1, 2, 3, 4]
+    """
+    rows, places = np.array(order, dtype=np.int64), np.arange(begin, end)
+    low = 2**32 - 1
+    counters = np.zeros((len(places), 4), np.uint32)
+    counters[:, 0] = 256 * (places // 512) + places % 256
+    counters[:, 1:] = epoch & low, epoch >> 32, low
+    words = philox4x32(counters, (seed & low, seed >> 32)).tolist()
+    for i, drawn in zip(range(begin, end), words, strict=True):
+        at = 2 * ((i // 256) % 2)
+        j = ((drawn[at + 1] << 32 | drawn[at]) * (i + 1)) >> 64
+        rows[i] = rows[j]
+        rows[j] = i
+    return rows
+
+
 def dropout_mask(shape: tuple[int, int], rate: float, seed: int, stream: int, step: int) -> Array:
     """Inverted dropout's mask: 0 for a dropped element, 1 / (1 - rate) for a kept one.
 

@@ -131,6 +131,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "softmax_forward": ("N", "y[N,C] x[N,C]", "y x"),
     "softmax_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy"),
     "dropout": ("NF", "y[N,F] x[N,F] rate=float stream=int", "y x"),
+    "shuffle": ("own", "order:int64[R] begin=int end=int epoch=int", ""),
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
     "categorical_crossentropy": ("N", _LABELS, "dz z"),

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import checks, initializers
+from fastnn import checks
+from fastnn.engine import cpu
+from fastnn.engine.tape import Eager
 from fastnn.engine.threads import get_num_threads
 from fastnn.kernels import state as s
 from fastnn.training.history import History
@@ -14,11 +16,21 @@ from fastnn.training.planner import Sources
 from fastnn.training.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from fastnn.callbacks import Callback
     from fastnn.model import Sequential
 
-SHUFFLING = 1 << 40
-"""Streams of random numbers from here on order the epochs' rows; those below draw weights."""
+SHUFFLED_AT_ONCE = 1 << 21
+"""Rows of an epoch's order that are drawn in one call, which Ctrl-C does not interrupt."""
+
+
+def shuffle(order: npt.NDArray[np.int64], seed: int, epoch: int) -> None:
+    """Make `order` (N,) that in which epoch number `epoch` takes N rows."""
+    tape = Eager(0, "float64", cpu.new_state(seed))
+    for begin in range(0, len(order), SHUFFLED_AT_ONCE):
+        end = min(begin + SHUFFLED_AT_ONCE, len(order))
+        tape.op("shuffle", order=order, begin=begin, end=end, epoch=epoch)
 
 
 class Fitting:
@@ -103,7 +115,7 @@ class Fitting:
         history, rows = History(), len(data.x)
         logs: dict[str, float] = {}
         if self.shuffle:
-            data = data._replace(order=np.arange(rows, dtype=np.int64))
+            data = data._replace(order=np.empty(rows, np.int64))
         batch = min(self.batch, rows)
         progress = Progress(self.verbose, self.epochs, rows)
         model.stop_training = False
@@ -141,8 +153,7 @@ class Fitting:
         state.view(np.float64)[s.LEARNING_RATE] = rate
         model._clear_sums(state)
         if data.order is not None:
-            stream = SHUFFLING + model.epochs_done
-            data.order[:] = initializers.generator(model.seed, stream).permutation(rows)
+            shuffle(data.order, model.seed, model.epochs_done)
 
         def on_pause() -> None:
             done = int(state[s.FIRST])

@@ -1,4 +1,4 @@
-"""Counter-based random numbers, and dropout made of them.
+"""Counter-based random numbers, dropout and the order of an epoch's rows made of them.
 
 Philox 4x32-10 of Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3":
 a bijection of a 128-bit counter under a 64-bit key. Four 32-bit words come of each counter; no
@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels import state as slot_of
-from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.settings import inlined, kernel
 
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -39,6 +39,55 @@ def philox(c0, c1, c2, c3, k0, k1):
         k0 = (k0 + WEYL_0) & LOW
         k1 = (k1 + WEYL_1) & LOW
     return c0, c1, c2, c3
+
+
+SHUFFLE_BLOCK = 512
+"""Places of an order whose random numbers are drawn at a time."""
+
+SHUFFLE_STREAM = (1 << 32) - 1
+"""The stream of the counters that orders are drawn from: no dropout's."""
+
+
+def shuffle(type_name: str) -> Any:
+    """Places `begin` to `end` of a random order: rows 0, 1, 2, … take their place one by one.
+
+    The inside-out form of Fisher and Yates's shuffle (Knuth, volume 2, algorithm P): row i moves
+    whatever row stands in a random place j ≤ i to place i, and stands at j. Of the two 64-bit
+    numbers of counter (256·(i // 512) + i % 256, epoch, stream 2³² − 1), place i takes number
+    (i // 256) % 2, w, and j = floor(w (i + 1) / 2⁶⁴). For fewer than 2³² rows.
+    """
+    uint64, half = types.uint64, SHUFFLE_BLOCK // 2
+    places_at, stream = view("uint64", 1), np.uint64(SHUFFLE_STREAM)
+
+    @inlined
+    def place(low, high, count):
+        """floor((high·2³² + low)·count / 2⁶⁴)."""
+        return (high * count + ((low * count) >> SHIFT)) >> SHIFT
+
+    @inlined
+    def draw(places, block, epoch_low, epoch_high, k0, k1):
+        first = block * uint64(half)
+        for r in range(half):
+            w0, w1, w2, w3 = philox(first + uint64(r), epoch_low, epoch_high, stream, k0, k1)
+            count = uint64(2) * first + uint64(r + 1)
+            places[r] = place(w0, w1, count)
+            places[half + r] = place(w2, w3, count + uint64(half))
+
+    @kernel
+    def shuffle(order, begin, end, epoch, state, workspace, rank):
+        if rank != 0:
+            return
+        seed, number = uint64(state[slot_of.SEED]), uint64(epoch)
+        places = places_at(workspace, (SHUFFLE_BLOCK,))
+        for block in range(begin // SHUFFLE_BLOCK, (end + SHUFFLE_BLOCK - 1) // SHUFFLE_BLOCK):
+            first = block * SHUFFLE_BLOCK
+            draw(places, uint64(block), number & LOW, number >> SHIFT, seed & LOW, seed >> SHIFT)
+            for i in range(max(begin, first), min(end, first + SHUFFLE_BLOCK)):
+                j = places[i - first]
+                order[i] = order[j]
+                order[j] = i
+
+    return shuffle
 
 
 def dropout(type_name: str) -> Any:
