@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fastnn.kernels.cpu.losses import LOGARITHMS
 from fastnn.kernels.cpu.microkernel import lanes
 from fastnn.kernels.cpu.softmax import BLOCK_ELEMENTS, NARROW
 from kernel_cases import CASES, DTYPES, Draw, Example, assert_same_bits, check, run
@@ -51,6 +52,15 @@ def test_edges(name: str, columns: int, dtype: str) -> None:
             apart = run(example)
             assert_same_bits(run(example, in_place=True), apart)
             assert_same_bits(run(example, team=3), apart)
+
+
+@of_both_types
+@pytest.mark.parametrize("rows", [LOGARITHMS + d for d in (-1, 0, 1)] + [2 * LOGARITHMS + 20])
+def test_logarithms_of_many_narrow_rows(rows: int, dtype: str) -> None:
+    for without in ("", "weights"):
+        example = case("softmax_crossentropy", dtype, rows, 10, without)
+        check(example)
+        assert_same_bits(run(example, team=2), run(example))
 
 
 def row_of(example: Example, row: int) -> Example:

@@ -293,8 +293,8 @@ def shuffle(order: ArrayLike, begin: int, end: int, seed: int, epoch: int) -> ND
     """Places `begin` to `end` of a random order, of which those before are drawn already.
 
     Knuth, The Art of Computer Programming, volume 2, algorithm P, inside out: place i is given what
-    stands at j, and j is given i. j = floor(w (i + 1) / 2^64), where w is the 64-bit number, low word
-    first, at words 2 h and 2 h + 1 of Philox 4x32-10, with h = (i // 256) % 2,
+    stands at j, and j is given i. j = floor(w (i + 1) / 2^64), where w is the 64-bit number, low
+    word first, at words 2 h and 2 h + 1 of Philox 4x32-10, with h = (i // 256) % 2,
 
         key     = (seed's low 32 bits, seed's high 32 bits)
         counter = (256 (i // 512) + i % 256, epoch's low 32 bits, epoch's high 32 bits, 2^32 - 1)

@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cpu.memory import address, view
+from fastnn.kernels.cpu.microkernel import copy_row
 from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.cpu.softmax import NARROW, Transposed, exp_rows, rows_of_block
+from fastnn.kernels.cpu.stacks import copy_labels, stack_pick, stack_scale
 from fastnn.kernels.scalar import sigmoid
 from fastnn.kernels.signatures import ITEM_BYTES
 from fastnn.kernels.transcendental import exp, log, log1p
 
 CLIP = 1e-7
 """Probabilities are clipped at this distance from 0 (and 1) before a logarithm, as in Keras."""
+
+
+LOGARITHMS = 256
+"""Narrow rows whose logarithms are taken at a time: a loop of one block would hardly be vectors."""
 
 
 def _in_place_or_apart(rows: Any) -> Any:
@@ -44,33 +50,59 @@ def softmax_crossentropy(type_name: str) -> Any:
     real, size, exp_block = getattr(np, type_name), ITEM_BYTES[type_name], exp_rows(type_name)
     largest_of, minus = row_max(type_name), row_minus(type_name)
     sum_of, times = row_sum(type_name), row_times(type_name)
-    narrow, vector, matrix = Transposed(type_name), view(type_name, 1), view(type_name, 2)
-    count, load, exponentials = narrow.rows, narrow.load, narrow.exponentials
-    maxima, sums, scale_block, store = narrow.maxima, narrow.sums, narrow.scale, narrow.store
+    narrow, vector = Transposed(type_name), view(type_name, 1)
+    count, load, exponentials, store = narrow.rows, narrow.load, narrow.exponentials, narrow.store
+    pick, scale_less, copy = stack_pick(type_name), stack_scale(type_name), copy_row(type_name, 1)
+    copy_labels_of = copy_labels(type_name)
+    at_maxima, at_sums = narrow.at_maxima, narrow.at_sums
+    at_labels, at_picked, at_weights, at_totals, at_losses = (
+        narrow.at_spare + place * narrow.row for place in (0, 1, 2, 3, 3 + LOGARITHMS // count)
+    )
+
+    @inlined
+    def block_of_rows(dz, z, labels, weights, i, here, scale, workspace, row_loss, row_total):
+        """Gradients of `here` rows from row i on; of their losses, all but the logarithm."""
+        columns = z.shape[1]
+        begin = i * columns * size
+        largest = vector(workspace + at_maxima, (count,))
+        total = vector(workspace + at_sums, (count,))
+        picked = vector(workspace + at_picked, (count,))
+        weight = vector(workspace + at_weights, (count,))
+        load(workspace, address(z) + begin, columns, here)
+        copy_labels_of(workspace + at_labels, address(labels) + 4 * i, here)
+        if address(weights) != 0:
+            copy(workspace + at_weights, address(weights) + i * size, here)
+        pick(workspace + at_picked, workspace, columns, workspace + at_labels)
+        exponentials(workspace, columns)
+        for r in range(count):
+            row_total[r], row_loss[r] = total[r], largest[r] - picked[r]
+            total[r] = scale / total[r] * weight[r]
+            picked[r] = weight[r] * scale
+        scale_less(workspace, columns, workspace + at_sums, workspace + at_labels,
+                   workspace + at_picked)  # fmt: skip
+        store(workspace, address(dz) + begin, columns, here)
 
     @inlined
     def narrow_rows(loss, dz, z, labels, weights, scale, workspace):
-        rows, columns = z.shape
-        largest, total = maxima(workspace), sums(workspace)
-        block = matrix(workspace, (columns, count))
-        for i in range(0, rows, count):
-            at, here = i * columns * size, min(count, rows - i)
-            load(workspace, address(z) + at, columns, here)
-            for r in range(here):
-                loss[i + r] = block[labels[i + r], r]
-            exponentials(workspace, columns)
-            for r in range(here):
-                loss[i + r] = log(total[r]) + (largest[r] - loss[i + r])
-                total[r] = scale / total[r]
-            if address(weights) != 0:
-                for r in range(here):
-                    loss[i + r] *= weights[i + r]
-                    total[r] *= weights[i + r]
-            scale_block(workspace, columns)
-            for r in range(here):
-                weight = weights[i + r] if address(weights) != 0 else real(1)
-                block[labels[i + r], r] -= weight * scale
-            store(workspace, address(dz) + at, columns, here)
+        weight = vector(workspace + at_weights, (count,))
+        for r in range(weight.size):
+            weight[r] = real(1)
+        for first in range(0, loss.size, LOGARITHMS):
+            last = min(first + LOGARITHMS, loss.size)
+            for i in range(first, last, count):
+                place = (i - first) * size
+                row_loss = vector(workspace + at_losses + place, (count,))
+                row_total = vector(workspace + at_totals + place, (count,))
+                block_of_rows(dz, z, labels, weights, i, min(count, last - i), scale, workspace,
+                              row_loss, row_total)  # fmt: skip
+            block = (last - first + count - 1) // count * count
+            losses = vector(workspace + at_losses, (block,))
+            totals = vector(workspace + at_totals, (block,))
+            for r in range(block):
+                losses[r] += log(totals[r])
+            for i in range(first, last):
+                weight_of_row = weights[i] if address(weights) != 0 else real(1)
+                loss[i] = weight_of_row * losses[i - first]
 
     @inlined
     def wide_rows(loss, dz, z, labels, weights, scale, workspace):

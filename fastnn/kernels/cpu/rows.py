@@ -1,10 +1,8 @@
-"""Loops written as vectors: over one row, the last vector masked, and over a stack of vectors.
+"""Loops over one row written as vectors, the last of them masked.
 
 LLVM vectorises a loop in whole vectors and leaves the rest to scalar code, which for the ten
 columns of a classifier is all of it. Here the rest is one more vector. Sums are in an order that
 follows from the row's length alone.
-
-A stack is as many whole vectors one after the other: a lane of all of them is a row, transposed.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ Combine = Callable[[Any, Any, Any], Any]
 """Of a builder and two vectors, one."""
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
+def larger(builder: Any, a: Any, b: Any) -> Any:
     """The larger one, lane by lane; a NaN in b is passed over."""
     return builder.select(builder.fcmp_ordered(">", b, a), b, a)
 
 
-def _sum(builder: Any, a: Any, b: Any) -> Any:
+def total_of(builder: Any, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
 
 
@@ -102,10 +100,10 @@ def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
     return reduction
 
 
-row_max = _reduction(_larger, float("-inf"))
+row_max = _reduction(larger, float("-inf"))
 """``row_max(type_name)(row, columns)``: the largest element; a NaN is passed over."""
 
-row_sum = _reduction(_sum, 0.0)
+row_sum = _reduction(total_of, 0.0)
 """``row_sum(type_name)(row, columns)``; with 2 factors ``(row, other, columns)``, of products."""
 
 
@@ -140,64 +138,3 @@ row_minus = _map("fsub")
 
 row_times = _map("fmul")
 """``row_times(type_name)(out, row, columns, scalar)``: out = row · scalar."""
-
-
-def _stack_reduction(combine: Combine) -> Callable[[str], Any]:
-    @cache
-    def reduction(type_name: str) -> Any:
-        @intrinsic
-        def reduce(typing_context, target, stack, count):
-            def codegen(context, builder, signature, arguments):
-                target, stack, count = arguments
-                vector = Vectors(builder, type_name, 1)
-                total = cgutils.alloca_once_value(builder, vector.load_row(stack)[0])
-                one = ir.Constant(INT64, 1)
-                with cgutils.for_range_slice(builder, one, count, one) as (j, _):
-                    offset = builder.mul(j, ir.Constant(INT64, vector.lanes * vector.size))
-                    value = vector.load_row(builder.add(stack, offset))[0]
-                    builder.store(combine(builder, builder.load(total), value), total)
-                vector.store_row([builder.load(total)], target)
-                return context.get_dummy_value()
-
-            return types.void(*[types.intp] * 3), codegen
-
-        return reduce
-
-    return reduction
-
-
-stack_max = _stack_reduction(_larger)
-"""``stack_max(type_name)(target, stack, count)``: lane by lane the largest of `count` vectors."""
-
-stack_sum = _stack_reduction(_sum)
-"""``stack_sum(type_name)(target, stack, count)``: their sum, from the first on."""
-
-
-def _stack_map(operation: str) -> Callable[[str], Any]:
-    @cache
-    def mapping(type_name: str) -> Any:
-        @intrinsic
-        def apply(typing_context, stack, count, operand):
-            def codegen(context, builder, signature, arguments):
-                stack, count, operand = arguments
-                vector = Vectors(builder, type_name, 1)
-                operand = vector.load_row(operand)[0]
-                with cgutils.for_range(builder, count) as loop:
-                    offset = builder.mul(loop.index, ir.Constant(INT64, vector.lanes * vector.size))
-                    at = builder.add(stack, offset)
-                    value = getattr(builder, operation)(vector.load_row(at)[0], operand)
-                    vector.store_row([value], at)
-                return context.get_dummy_value()
-
-            return types.void(*[types.intp] * 3), codegen
-
-        return apply
-
-    return mapping
-
-
-stack_minus = _stack_map("fsub")
-"""``stack_minus(type_name)(stack, count, vector)``: each vector of the stack minus this one."""
-
-stack_times = _stack_map("fmul")
-"""``stack_times(type_name)(stack, count, vector)``: each vector of the stack times this one."""

@@ -11,17 +11,9 @@ from typing import Any
 
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.microkernel import copy_row, lanes, transpose_block
-from fastnn.kernels.cpu.rows import (
-    row_max,
-    row_minus,
-    row_sum,
-    row_times,
-    stack_max,
-    stack_minus,
-    stack_sum,
-    stack_times,
-)
+from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
 from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.cpu.stacks import stack_max, stack_minus, stack_sum, stack_times
 from fastnn.kernels.scalar import like
 from fastnn.kernels.signatures import ITEM_BYTES
 from fastnn.kernels.transcendental import exp
@@ -65,12 +57,14 @@ class Transposed:
     exponentials : function
         ``exponentials(workspace, columns)``: e^(z − max z) in their place; the rows' maxima and
         sums beside them.
-    maxima, sums : function
-        ``maxima(workspace)``: these, as vectors of `rows` elements.
     scale : function
         ``scale(workspace, columns)``: the block's rows times what then stands in `sums`.
     store : function
         ``store(workspace, out, columns, count)``: the block's rows back to address `out`.
+    at_maxima, at_sums, at_spare : int
+        Where in the workspace these stand, and where it is free, in bytes.
+    row : int
+        Bytes of a vector.
     """
 
     def __init__(self, type_name: str) -> None:
@@ -80,7 +74,9 @@ class Transposed:
         minus, times = stack_minus(type_name), stack_times(type_name)
         transpose, copy = transpose_block(type_name), copy_row(type_name, 1, masked_store=True)
         row = count * size
-        at_maxima, at_sums, at_spare = NARROW * row, NARROW * row + row, NARROW * row + 2 * row
+        at_maxima, at_sums, at_exchange = NARROW * row, NARROW * row + row, NARROW * row + 2 * row
+        self.at_maxima, self.at_sums, self.row = at_maxima, at_sums, row
+        self.at_spare = at_exchange + count * row
         self.rows = count
 
         @inlined
@@ -88,14 +84,6 @@ class Transposed:
             for j in range(0, columns, count):
                 transpose(workspace + j * row, row, z + j * size, columns * size,
                           rows - 1, columns - j)  # fmt: skip
-
-        @inlined
-        def maxima(workspace):
-            return vector(workspace + at_maxima, (count,))
-
-        @inlined
-        def sums(workspace):
-            return vector(workspace + at_sums, (count,))
 
         @inlined
         def exponentials(workspace, columns):
@@ -112,14 +100,13 @@ class Transposed:
 
         @inlined
         def store(workspace, out, columns, rows):
-            spare = workspace + at_spare
+            spare = workspace + at_exchange
             for j in range(0, columns, count):
                 transpose(spare, row, workspace + j * row, row, columns - j - 1, count)
                 for r in range(rows):
                     copy(out + (r * columns + j) * size, spare + r * row, columns - j)
 
         self.load, self.exponentials, self.scale, self.store = load, exponentials, scale, store
-        self.maxima, self.sums = maxima, sums
 
 
 def softmax_forward(type_name: str) -> Any:
@@ -129,7 +116,7 @@ def softmax_forward(type_name: str) -> Any:
     sum_of, times = row_sum(type_name), row_times(type_name)
     narrow = Transposed(type_name)
     count, load, exponentials = narrow.rows, narrow.load, narrow.exponentials
-    sums, scale, store = narrow.sums, narrow.scale, narrow.store
+    at_sums, scale, store, vector = narrow.at_sums, narrow.scale, narrow.store, view(type_name, 1)
 
     @inlined
     def narrow_rows(y, x, workspace):
@@ -138,7 +125,7 @@ def softmax_forward(type_name: str) -> Any:
             at, here = i * columns * size, min(count, rows - i)
             load(workspace, address(x) + at, columns, here)
             exponentials(workspace, columns)
-            total = sums(workspace)
+            total = vector(workspace + at_sums, (count,))
             for r in range(total.size):
                 total[r] = like(total[r], 1) / total[r]
             scale(workspace, columns)
