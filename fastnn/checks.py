@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-ROWS_AT_ONCE = 1 << 20
+ROWS_AT_ONCE = 1 << 16
 """Elements that a check looks at in one go, so that no copy of the data is made."""
 
 SOURCE_TYPES = frozenset(map(np.dtype, ("uint8", "float32", "float64")))

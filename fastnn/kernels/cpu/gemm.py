@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 
 from fastnn.kernels import state as s
 from fastnn.kernels.cpu.ahead import LIST_BYTES, add, add_rows, clear, rate_of, spread
-from fastnn.kernels.cpu.memory import load_int64, native_call, view
+from fastnn.kernels.cpu.memory import LINE, load_int64, native_call, view
 from fastnn.kernels.cpu.microkernel import (
     LAST_VECTORS,
     LONG_VECTORS,
@@ -97,17 +97,17 @@ def product(type_name: str) -> Any:
     width = TILE_VECTORS * one_vector
     grain = max(width, COLUMN_GRAIN)
     tall_rows, half_rows, two_rows, _ = TILE_ROWS
-    # A packed row of A transposed: as many rows of A as tiles need, and whole vectors hold.
-    a_vectors = -(-tall_rows // one_vector)
-    a_width = a_vectors * one_vector * size
-    a_rows = a_vectors * one_vector // tall_rows * tall_rows
+    # A transposed is packed for one tile in a panel, for as many as a cache line has numbers for.
+    a_lanes = 1 << (tall_rows - 1).bit_length()
+    a_width = a_lanes * size
+    a_rows = max(1, LINE // a_width) * tall_rows
     at_list = 64
     at_scratch = at_list + LIST_BYTES
     at_packed_a = at_scratch + tall_rows * BLOCK_COLUMNS * size
-    at_packed = at_packed_a + MAX_DEPTH * a_width
+    at_packed = at_packed_a + MAX_DEPTH * a_width * (a_rows // tall_rows)
     scalars, integers = view(type_name, 1), view("int64", 1)
     real = getattr(np, type_name)
-    copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, a_vectors)
+    copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, 1, a_lanes)
     transpose = transpose_block(type_name)
 
     def row_of_tiles(height: int) -> Any:
@@ -186,10 +186,12 @@ def product(type_name: str) -> Any:
             copy_panel_row(target + k * width * size, b + k * b_k, columns)
 
     @kernel
-    def copy_a_panel(target, depth, rows, a, a_k):
-        """A few rows of an A stored by columns: its columns, one after the other."""
-        for k in range(depth):
-            copy_a_row(target + k * a_width, a + k * a_k, rows)
+    def copy_a_panels(target, depth, rows, a, a_k):
+        """Up to `a_rows` rows of an A stored by columns: for each tile, its columns in turn."""
+        for r in range(0, rows, tall_rows):
+            for k in range(depth):
+                copy_a_row(target + k * a_width, a + r * size + k * a_k, min(tall_rows, rows - r))
+            target += depth * a_width
 
     @kernel
     def transpose_panel(target, depth, columns, b, b_column):
@@ -302,8 +304,10 @@ def product(type_name: str) -> Any:
                     if pack_a:
                         slot = i % a_rows
                         if slot == 0:
-                            copy_a_panel(packed_a, deep, min(a_rows, left), at_a, a_k)
-                        from_a, from_row, from_k = packed_a + slot * size, size, a_width
+                            copy_a_panels(packed_a, deep, min(a_rows, left), at_a, a_k)
+                        panel_of_a = packed_a + slot // tall_rows * deep * a_width
+                        from_a, from_row = panel_of_a + slot % tall_rows * size, size
+                        from_k = a_width
                     at_c, at_c_row = c + i * c_row + first * size, c_row
                     initial, initial_row = 0, 0
                     if k > 0:

@@ -275,7 +275,9 @@ def tile(type_name: str, rows: int, vectors: int, vector_lanes: int, masked: boo
 
 
 @cache
-def copy_row(type_name: str, vectors: int, masked_store: bool = False) -> Any:
+def copy_row(
+    type_name: str, vectors: int, vector_lanes: int = 0, masked_store: bool = False
+) -> Any:
     """The function that copies the first `columns` elements of `vectors` registers' worth.
 
     ``copy(target, source, columns)``: what is left of the target's registers becomes 0, or with
@@ -286,13 +288,13 @@ def copy_row(type_name: str, vectors: int, masked_store: bool = False) -> Any:
     def copy(typing_context, target, source, columns):
         def codegen(context, builder, signature, arguments):
             target, source, columns = arguments
-            whole = Vectors(builder, type_name, vectors)
+            whole = Vectors(builder, type_name, vectors, vector_lanes=vector_lanes)
             full = ir.Constant(INT64, vectors * whole.lanes)
             with builder.if_else(builder.icmp_signed("==", columns, full)) as (then, otherwise):
                 with then:
                     whole.store_row(whole.load_row(source), target)
                 with otherwise:
-                    masked = Vectors(builder, type_name, vectors, columns)
+                    masked = Vectors(builder, type_name, vectors, columns, vector_lanes)
                     store = masked if masked_store else whole
                     store.store_row(masked.load_row(source), target)
             return context.get_dummy_value()
