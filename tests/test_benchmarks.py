@@ -229,3 +229,13 @@ def test_readme_is_rewritten_between_its_markers() -> None:
 def test_readme_shows_the_newest_figures() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.current(text) == readme.block(readme.newest()), "run python -m benchmarks.readme"
+
+
+def test_anatomy_shows_every_op_of_a_step() -> None:
+    command = [sys.executable, "-m", "benchmarks.anatomy", "T1", "--turns", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first_words = [line.split()[0] for line in done.stdout.splitlines() if line.split()]
+    assert first_words[0] == "T1"
+    assert first_words.count("dense_forward") == first_words.count("dense_backward_kernel") == 2
+    assert first_words[-3:] == ["adam", "sum", "step"]
