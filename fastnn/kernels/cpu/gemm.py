@@ -278,7 +278,8 @@ def product(type_name: str) -> Any:
                         else:
                             copy_panel(panel, deep, min(width, wide - j), plain + j * size, b_k)
                     block, block_k, block_panel = packed, width * size, step * width * size
-                pack_a = a_row == size and a_k != size and deep * wide >= PACK_A
+                transposed_a = a_row == size and a_k != size
+                pack_a = transposed_a and wide > one_vector and deep * wide >= PACK_A
                 last = k + deep == depth
                 discards = last and discard != 0
                 next_k, next_first = k + step, first
