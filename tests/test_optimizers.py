@@ -269,6 +269,16 @@ def test_norm_of_many_blocks(dtype: str) -> None:
     assert not tape.stopped
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+def test_nothing_to_train_is_no_error(option: str) -> None:
+    x, _ = data()
+    model = fastnn.Sequential([fastnn.Tanh()], (5,), seed=0)
+    model.compile(make("momentum", option), "mse")
+    model.fit(x, np.zeros((50, 5)), verbose=0)
+    make("momentum", option).update(fastnn.Tanh())
+    make("momentum", option).update([])
+
+
 @pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm"])
 def test_a_norm_that_overflows_stops(option: str) -> None:
     layer = fastnn.Dense(3)

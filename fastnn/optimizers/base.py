@@ -148,9 +148,9 @@ class Optimizer:
         if self.clipvalue is not None:
             for g in gradients:
                 tape.check("clip_value", g=g, limit=self.clipvalue)
-        elif limit is not None:
+        elif limit is not None and gradients:
             ends = np.cumsum([-(-g.size // NORM_BLOCK) for g in gradients])
-            sums = np.empty(ends[-1] if len(ends) else 0)
+            sums = np.empty(ends[-1])
             parts = np.split(sums, ends[:-1])
             for g, part in zip(gradients, parts, strict=True):
                 tape.check("sum_of_squares", sums=part, g=g)
