@@ -112,7 +112,8 @@ class Step:
 
     def whole(self) -> float:
         """Run the step over all data; the seconds that one took."""
-        return self._runner(self.code)(self.row.samples) / self.row.steps
+        seconds: float = self._runner(self.code)(self.row.samples)
+        return seconds / self.row.steps
 
     def _runner(self, code: NDArray[np.int64]) -> Any:
         from fastnn.engine import cpu

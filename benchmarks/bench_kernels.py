@@ -117,11 +117,27 @@ class Losses:
         self.run()
 
 
+def _operands(update: str, positive: Any) -> dict[str, Any]:
+    """An update's operands: copies of one vector, and numbers in the midst of their ranges."""
+    try:
+        from fastnn.kernels.signatures import signature
+
+        line = signature(update)
+    except (ImportError, KeyError) as error:
+        raise NotImplementedError(str(error)) from error
+    arrays = {array.name: positive.copy() for array in line.arrays}
+    return arrays | {scalar.name: 0.5 for scalar in line.scalars}
+
+
 class Optimizers:
     """One update of a vector of parameters."""
 
     version = "1"
-    params: ClassVar[list[Any]] = [["sgd", "momentum", "adam"], [1000, 100_000, 10_000_000]]
+    params: ClassVar[list[Any]] = [
+        ["sgd", "momentum", "adam", "adagrad", "rmsprop", "rmsprop_full", "adadelta", "amsgrad",
+         "nadam", "adamax", "lion"],
+        [1000, 100_000, 10_000_000],
+    ]  # fmt: skip
     param_names: ClassVar[list[str]] = ["optimizer", "parameters"]
 
     def setup(self, optimizer: str, parameters: int) -> None:
@@ -131,8 +147,10 @@ class Optimizers:
             self.run = ready("adam", w=w, g=g, m=m, v=v, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
         elif optimizer == "momentum":
             self.run = ready("sgd", w=w, g=g, velocity=m, momentum=0.9)
-        else:
+        elif optimizer == "sgd":
             self.run = ready("sgd", w=w, g=g)
+        else:
+            self.run = ready(optimizer, **_operands(optimizer, v))
 
     def time_update(self, optimizer: str, parameters: int) -> None:
         self.run()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastnn import callbacks as callbacks
     from fastnn import datasets as datasets
+    from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
     from fastnn.metrics import Accuracy as Accuracy
     from fastnn.model import Sequential as Sequential
     from fastnn.model import load as load
-    from fastnn.optimizers import SGD as SGD
-    from fastnn.optimizers import Adam as Adam
-    from fastnn.optimizers import Optimizer as Optimizer
+    from fastnn.optimizers import *  # noqa: F403
     from fastnn.training.history import History as History
 
 __version__ = "0.1.0"
@@ -69,7 +68,6 @@ _PLACES = {
     "losses": ("BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError"),
     "metrics": ("Accuracy",),
     "model": ("Sequential", "load"),
-    "optimizers": ("SGD", "Adam", "Optimizer"),
     "training.history": ("History",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
@@ -82,20 +80,32 @@ _MODULES = (
     "losses",
     "metrics",
     "optimizers",
+    "schedules",
 )
 
-__all__ = sorted([*_PLACE_OF, *_MODULES, "__version__"])
+
+def _optimizers() -> list[str]:
+    """The optimizers' names: they are listed where they are made, and nowhere else."""
+    names: list[str] = importlib.import_module("fastnn.optimizers").__all__
+    return names
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"fastnn.{name}")
-    if name not in _PLACE_OF:
+    if name == "__all__":
+        return sorted([*_PLACE_OF, *_optimizers(), *_MODULES, "__version__"])
+    place = _PLACE_OF.get(name)
+    # Modules are asked for here, too: none begins with a capital.
+    if place is None and name[:1].isupper() and name in _optimizers():
+        place = "optimizers"
+    if place is None:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fastnn.{_PLACE_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"fastnn.{place}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    names: list[str] = __getattr__("__all__")
+    return names

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import callbacks as callbacks_module
-from fastnn import checks, losses, optimizers, serialization
+from fastnn import checks, losses, optimizers, schedules, serialization
 from fastnn import layers as layers_module
 from fastnn import metrics as metrics_module
 from fastnn.engine import cpu
@@ -264,8 +264,8 @@ class Sequential(Network):
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:
         """Training steps over `sources`, on the model's own state."""
         loss, optimizer = self._require_compiled("fit")
-        floats = cpu.floats(self.state)
-        floats[s.LEARNING_RATE] = optimizer.learning_rate
+        first = int(self.state[s.STEP])
+        cpu.floats(self.state)[s.LEARNING_RATE] = optimizer.rates(first, first + 1)[0]
         flat = self.flat()
 
         def step(tape: Any, sources: planner.Sources) -> None:
@@ -295,9 +295,18 @@ class Sequential(Network):
         """The flat vectors of parameters, gradients and the optimizer's own."""
         _, optimizer = self._require_compiled("fit")
         if self._slots is None:
-            self._slots = {name: self._vector(self.parameters.size) for name in optimizer.slots}
+            self._slots = {name: self._vector(self.parameters.size) for name in optimizer.vectors}
+            for name, vector in self._slots.items():
+                vector[:] = optimizer.initial_value(name)
         assert self._gradients is not None
         return planner.Flat(self.parameters, self._gradients, self._slots)
+
+    def take_average(self) -> None:
+        """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
+        _, optimizer = self._require_compiled("fit")
+        if optimizer.use_ema:
+            flat = self.flat()
+            flat.parameters[:] = flat.slots[optimizers.AVERAGE]
 
     def _clear_sums(self, state: npt.NDArray[np.int64]) -> None:
         state[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)] = 0
@@ -357,7 +366,7 @@ def load(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = N
     ----------
     path : path
     custom_objects : dict, optional
-        Classes of your own by name, for layers, losses, metrics and optimizers.
+        Classes of your own by name, for layers, losses, metrics, optimizers and schedules.
 
     Returns
     -------
@@ -396,6 +405,7 @@ def _restore(
     if compiled is not None:
         tables = (optimizers.OPTIMIZERS, losses.LOSSES, metrics_module.METRICS)
         known = {kind.__name__: kind for table in tables for kind in table.values()}
+        known |= {name: getattr(schedules, name) for name in schedules.__all__}
         model.compile(
             optimizer=serialization.make(compiled["optimizer"], known, custom),
             loss=serialization.make(compiled["loss"], known, custom),

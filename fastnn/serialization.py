@@ -25,9 +25,16 @@ _KEY = "fastnn"
 def describe(thing: Any) -> dict[str, Any]:
     """The class and the arguments of a layer, loss, metric or optimizer, as JSON takes them.
 
-    An initializer that is a function is left out: a file has the weights themselves.
+    An argument that is such a thing itself, a schedule, is described likewise. An initializer that
+    is a function is left out: a file has the weights themselves.
     """
-    config = {k: "zeros" if callable(v) else v for k, v in thing.get_config().items()}
+
+    def argument(value: Any) -> Any:
+        if hasattr(value, "get_config"):
+            return describe(value)
+        return "zeros" if callable(value) else value
+
+    config = {name: argument(value) for name, value in thing.get_config().items()}
     return {"class": type(thing).__name__, "config": config}
 
 
@@ -36,7 +43,11 @@ def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping
     name = described["class"]
     if name not in custom and name not in known:
         raise ValueError(f"class {name} is not known; pass custom_objects={{{name!r}: {name}}}")
-    return (custom.get(name) or known[name])(**described["config"])
+    config = {
+        k: make(v, known, custom) if isinstance(v, dict) and set(v) == {"class", "config"} else v
+        for k, v in described["config"].items()
+    }
+    return (custom.get(name) or known[name])(**config)
 
 
 def write(

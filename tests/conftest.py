@@ -1,6 +1,25 @@
 """Settings of the whole suite: property tests draw the same examples every time, however slowly."""
 
+import os
+import warnings
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
+
+
+@pytest.fixture
+def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Keras, on PyTorch unless the environment names another backend."""
+    if "KERAS_BACKEND" not in os.environ:
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("torch", reason="PyTorch, on which Keras runs here, is not installed")
+        module = pytest.importorskip("keras", reason="Keras is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own, of NumPy 2
+        yield module

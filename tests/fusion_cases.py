@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastnn
+from fastnn import schedules
 from fastnn.engine import arena, cpu, program, shapes
 from fastnn.engine.program import Program
 from fastnn.engine.tape import Tape
@@ -30,6 +31,20 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "nesterov": lambda: fastnn.SGD(0.02, momentum=0.9, nesterov=True),
     "adam": lambda: fastnn.Adam(0.01),
 }
+
+# Every other update, each with something around it: decay, clipping, an average or a schedule.
+MORE_OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "adagrad": lambda: fastnn.Adagrad(0.05, weight_decay=0.1),
+    "rmsprop": lambda: fastnn.RMSprop(schedules.InvScaling(0.01)),
+    "rmsprop full": lambda: fastnn.RMSprop(0.01, momentum=0.5, centered=True, clipvalue=0.01),
+    "adadelta": lambda: fastnn.Adadelta(0.5, global_clipnorm=0.1, weight_decay=0.1),
+    "amsgrad": lambda: fastnn.Adam(0.01, amsgrad=True, use_ema=True, ema_momentum=0.5),
+    "adamw": lambda: fastnn.AdamW(schedules.InverseTimeDecay(0.01, 2, 0.5)),
+    "nadam": lambda: fastnn.Nadam(0.01, clipnorm=0.05),
+    "adamax": lambda: fastnn.Adamax(0.01, use_ema=True, weight_decay=0.1, clipnorm=0.05),
+    "lion": lambda: fastnn.Lion(0.01, weight_decay=0.1),
+}
+ALL_OPTIMIZERS = {**OPTIMIZERS, **MORE_OPTIMIZERS}
 
 
 @dataclass(frozen=True)
@@ -71,9 +86,12 @@ class Trial:
             if hidden.dropout:
                 layers.append(fastnn.Dropout(hidden.dropout))
         self.model = fastnn.Sequential(layers, (net.inputs,), dtype=net.dtype, seed=net.seed)
-        self.model.compile(OPTIMIZERS[net.optimizer](), net.loss)
+        optimizer = ALL_OPTIMIZERS[net.optimizer]()
+        self.model.compile(optimizer, net.loss)
         self.state, self.flat = self.model.state, self.model.flat()
-        cpu.floats(self.state)[s.LEARNING_RATE] = self.model.optimizer.learning_rate
+        rates = optimizer.rates(0, net.rows)
+        self.rates = None if isinstance(optimizer.learning_rate, float) else rates
+        cpu.floats(self.state)[s.LEARNING_RATE] = rates[0]
         rng = np.random.default_rng(net.seed)
         classes = net.layers[-1].units
         self.x = rng.normal(size=(net.rows, net.inputs)).astype(net.dtype)
@@ -86,7 +104,7 @@ class Trial:
 
     @property
     def sources(self) -> planner.Sources:
-        return planner.Sources(self.x, self.y, order=self.order)
+        return planner.Sources(self.x, self.y, order=self.order, rates=self.rates)
 
     def step(self, tape: Tape, sources: planner.Sources) -> None:
         model = self.model

@@ -22,6 +22,7 @@ from fastnn.engine.tape import Eager
 from fastnn.kernels import reference
 from fastnn.kernels import state as s
 from fastnn.kernels.signatures import ACTIVATIONS, signature
+from fastnn.kernels.updates import NORM_BLOCK
 from helpers import assert_close
 
 Array = NDArray[Any]
@@ -360,6 +361,72 @@ def sgd(draw: Draw) -> Example:
     )
 
 
+def clip_value(draw: Draw) -> Example:
+    limit = float(draw.rng.uniform(0.1, 3.0))
+    return draw.example(
+        {"g": draw.normal("P")},
+        lambda o: {"g": np.clip(o["g"], -limit, limit)},
+        scalars={"limit": limit},
+    )
+
+
+def sum_of_squares(draw: Draw) -> Example:
+    blocks = -(-draw.P // NORM_BLOCK)
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        edges = np.arange(0, draw.P, NORM_BLOCK)
+        return {"sums": np.add.reduceat(o["g"].astype(np.float64) ** 2, edges)}
+
+    return draw.example(
+        {"sums": np.full(blocks, np.nan), "g": draw.normal("P")},
+        oracle,
+        units={"sums": draw.P},
+    )
+
+
+def clip_norm(draw: Draw) -> Example:
+    g = draw.normal("P")
+    square = float((g.astype(np.float64) ** 2).sum())
+    limit = float(draw.rng.choice([0.1, 0.7, 1.5])) * square**0.5
+    return draw.example(
+        {"g": g, "sums": np.array([square, 0.0])},
+        lambda o: {"g": reference.clip_norm([o["g"]], limit)[0]},
+        scalars={"limit": limit},
+    )
+
+
+def learning_rate(draw: Draw) -> Example:
+    step, batch = (int(draw.rng.integers(1, 9)) for _ in range(2))
+    draw.lengths["R"] = step + 2
+    return draw.example(
+        {"rates": draw.rng.random(step + 2)},
+        lambda o: {"rate": o["rates"][step]},
+        slots={s.FIRST: step * batch, s.BATCH: batch},
+        written_floats={"rate": s.LEARNING_RATE},
+    )
+
+
+def weight_decay(draw: Draw) -> Example:
+    rate, decay = 0.03, float(draw.rng.uniform(0.0, 50.0))
+    return draw.example(
+        {"w": draw.normal("P")},
+        lambda o: {"w": reference.weight_decay(o["w"], rate, decay)},
+        scalars={"decay": decay},
+        floats={s.LEARNING_RATE: rate},
+    )
+
+
+def weight_average(draw: Draw) -> Example:
+    t = int(draw.rng.integers(1, 4))
+    average = draw.normal("P")
+    return draw.example(
+        {"average": average, "w": draw.normal("P")},
+        lambda o: {"average": reference.weight_average(o["average"], o["w"], t, 0.9)},
+        scalars={"momentum": 0.9},
+        slots={s.STEP: t - 1},
+    )
+
+
 BETAS = {"beta_1": 0.9, "beta_2": 0.999}
 
 
@@ -412,6 +479,107 @@ def adam(draw: Draw) -> Example:
     )
 
 
+def nadam_rates_at(t: int, rate: float, beta_1: float, beta_2: float) -> tuple[float, float, float]:
+    """The rate of m, the root's correction and the rate of g of Nadam's step t, from 1."""
+    u = beta_1 * (1.0 - 0.5 * 0.96 ** np.arange(1.0, t + 2.0))
+    ahead, now = u[-1] / (1.0 - np.prod(u)), (1.0 - u[-2]) / (1.0 - np.prod(u[:-1]))
+    return rate * ahead, (1.0 - beta_2**t) ** -0.5, rate * now
+
+
+def nadam_rates(draw: Draw) -> Example:
+    t, rate = adam_step(draw)
+    slots = {
+        "rate": s.UPDATE_RATE,
+        "correction": s.UPDATE_CORRECTION,
+        "gradient_rate": s.UPDATE_GRADIENT_RATE,
+    }
+    return draw.example(
+        {},
+        lambda o: dict(zip(slots, nadam_rates_at(t, rate, **BETAS), strict=True)),
+        scalars=dict(BETAS),
+        units={"rate": rate, "gradient_rate": rate},
+        slots={s.STEP: t - 1},
+        floats={s.LEARNING_RATE: rate},
+        written_floats=slots,
+    )
+
+
+def update(
+    draw: Draw, oracle: Callable[..., tuple[Array, ...]], units: dict[str, float], **scalars: float
+) -> Example:
+    """An example of an update: its running means, near their `units`, and its numbers.
+
+    `oracle` gets w, g, the means, the step's number from 1, and the learning rate.
+    """
+    t, rate = adam_step(draw)
+    floats = {s.LEARNING_RATE: rate}
+    if "beta_2" in scalars:
+        rates_at = nadam_rates_at if draw.name == "nadam" else adam_rates_at
+        slots = (s.UPDATE_RATE, s.UPDATE_CORRECTION, s.UPDATE_GRADIENT_RATE)
+        floats |= dict(zip(slots, rates_at(t, rate, **BETAS), strict=False))
+    means = {
+        mean: (unit * draw.uniform("P", 0.5, 1.5)).astype(draw.dtype)
+        for mean, unit in units.items()
+    }
+    arrays = {"w": draw.normal("P", rate), "g": draw.normal("P"), **means}
+    return draw.example(
+        arrays,
+        lambda o: dict(zip(("w", *means), oracle(*(o[a] for a in arrays), t, rate), strict=True)),
+        scalars=scalars,
+        units={"w": rate, **units},
+        floats=floats,
+        scale=2.0,  # the rounding of a mean, of its root and of a quotient
+    )
+
+
+WEIGHTS = {"weight_1": 1.0 - BETAS["beta_1"], "weight_2": 1.0 - BETAS["beta_2"]}
+RHO = {"rho": 0.9, "weight": 1.0 - 0.9}
+
+
+def rmsprop_full(draw: Draw) -> Example:
+    momentum, centered = float(draw.rng.choice([0.0, 0.5])), int(draw.rng.integers(0, 2))
+    return update(
+        draw,
+        lambda w, g, v, m, u, t, rate: reference.rmsprop(
+            w, g, v, m, u, rate, 0.9, momentum, bool(centered)
+        ),
+        {"v": 1.0, "m": 0.1, "velocity": 1e-3},
+        **RHO, momentum=momentum, centered=centered, epsilon=1e-7,
+    )  # fmt: skip
+
+
+UPDATE_CASES: dict[str, Callable[[Draw], Example]] = {
+    "adagrad": lambda d: update(
+        d, lambda w, g, c, t, rate: reference.adagrad(w, g, c, rate),
+        {"accumulator": 1.0}, epsilon=1e-7,
+    ),
+    "rmsprop": lambda d: update(
+        d, lambda w, g, v, t, rate: reference.rmsprop(w, g, v, 0.0, 0.0, rate)[:2],
+        {"v": 1.0}, **RHO, epsilon=1e-7,
+    ),
+    "rmsprop_full": rmsprop_full,
+    "adadelta": lambda d: update(
+        d, lambda w, g, v, x, t, rate: reference.adadelta(w, g, v, x, rate, 0.9),
+        {"v": 1.0, "d": 1.0}, **RHO, epsilon=1e-7,
+    ),
+    "amsgrad": lambda d: update(
+        d, reference.amsgrad, {"m": 0.1, "v": 1e-3, "v_max": 1e-3}, **BETAS, **WEIGHTS,
+        epsilon=1e-7,
+    ),
+    "nadam": lambda d: update(
+        d, reference.nadam, {"m": 0.1, "v": 1e-3}, **BETAS, **WEIGHTS, epsilon=1e-7,
+    ),
+    "adamax": lambda d: update(
+        d, reference.adamax, {"m": 0.1, "u": 1.0}, **BETAS, weight_1=WEIGHTS["weight_1"],
+        epsilon=1e-7,
+    ),
+    "lion": lambda d: update(
+        d, lambda w, g, m, t, rate: reference.lion(w, g, m, rate, *BETAS.values()),
+        {"m": 0.1}, **BETAS, **WEIGHTS,
+    ),
+}  # fmt: skip
+
+
 LOSSES: dict[str, Callable[[Draw], Example]] = {
     "softmax_crossentropy": lambda d: loss(d, d.normal("NC", 3.0), d.labels(), 1.0),
     "softmax_crossentropy_soft": lambda d: loss(d, d.normal("NC", 3.0), soft_targets(d), 1.0),
@@ -429,6 +597,20 @@ METRICS: dict[str, Callable[[Draw], Example]] = {
     "categorical_accuracy": categorical_accuracy,
     "categorical_accuracy_soft": categorical_accuracy_soft,
     "binary_accuracy": binary_accuracy,
+}
+OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
+    "guard": guard,
+    "clip_value": clip_value,
+    "sum_of_squares": sum_of_squares,
+    "clip_norm": clip_norm,
+    "learning_rate": learning_rate,
+    "weight_decay": weight_decay,
+    "sgd": sgd,
+    "adam_rates": adam_rates,
+    "adam": adam,
+    "nadam_rates": nadam_rates,
+    **UPDATE_CASES,
+    "weight_average": weight_average,
 }
 DENSE: dict[str, Callable[[Draw], Example]] = {
     "dense_forward": dense_forward,
@@ -449,10 +631,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     **LOSSES,
     **METRICS,
     "accumulate": accumulate,
-    "guard": guard,
-    "sgd": sgd,
-    "adam_rates": adam_rates,
-    "adam": adam,
+    **OPTIMIZING,
 }
 
 # Watched calls

@@ -2,6 +2,7 @@
 names it, with nothing changed.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,37 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
             ("epsilon", np.nan),
         ]
     },
+    **{
+        f"{kind} {name} {value!r}": (
+            lambda k=kind, n=name, v=value: getattr(fastnn, k)(**{n: v}),
+            rf"{kind}: {name} must be a number in .*, got {re.escape(repr(value))}",
+        )
+        for kind, name, value in [
+            ("Adagrad", "initial_accumulator_value", -0.1),
+            ("Adagrad", "epsilon", -1e-7),
+            ("RMSprop", "rho", 1.1),
+            ("RMSprop", "momentum", 1.0),
+            ("RMSprop", "epsilon", 0.0),
+            ("Adadelta", "rho", -0.1),
+            ("Adadelta", "epsilon", 0.0),
+            ("AdamW", "weight_decay", -0.1),
+            ("Nadam", "beta_1", 1.0),
+            ("Adamax", "beta_2", 1.0),
+            ("Lion", "beta_2", 1.5),
+            ("SGD", "weight_decay", np.inf),
+            ("SGD", "clipnorm", 0),
+            ("SGD", "clipnorm", -1.0),
+            ("SGD", "clipvalue", 0.0),
+            ("SGD", "global_clipnorm", True),
+            ("SGD", "ema_momentum", 1.1),
+            ("SGD", "learning_rate", "cosine"),
+        ]
+    },
+    "two ways to clip": (
+        lambda: fastnn.SGD(clipnorm=1.0, clipvalue=0.5),
+        r"SGD: of clipnorm, clipvalue and global_clipnorm only one may be given, got 1.0, 0.5",
+    ),
+    "no such option": (lambda: fastnn.SGD(weight_dekay=0.1), r"weight_dekay"),
     "LambdaCallback": (lambda: LambdaCallback(on_epoch_end=5), r"on_epoch_end must be a function"),
     "EarlyStopping mode": (lambda: EarlyStopping(mode="most"), r"mode must be 'auto', 'min'"),
     "EarlyStopping patience": (lambda: EarlyStopping(patience=-1), r"patience must be at least 0"),

@@ -1,7 +1,5 @@
 """Callbacks: who is called when, and when training stops; the decisions are those of Keras."""
 
-import os
-import warnings
 from typing import Any
 
 import numpy as np
@@ -235,16 +233,6 @@ def test_early_stopping_by_script(case: str) -> None:
     for _ in range(2):  # a second fit with the same callback starts anew
         assert stopped_at(callback, figures) == (stopped, remaining)
         assert callback.stopped_epoch == stopped
-
-
-@pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
-    if "KERAS_BACKEND" not in os.environ:
-        monkeypatch.setenv("KERAS_BACKEND", "torch")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("torch", reason="PyTorch, on which Keras runs here, is not installed")
-        return pytest.importorskip("keras", reason="Keras is not installed")
 
 
 @pytest.mark.parametrize("baseline", [None, 0.5], ids=["", "baseline"])

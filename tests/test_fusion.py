@@ -11,7 +11,8 @@ import fastnn
 from fastnn.engine import cpu, fusion, shapes
 from fastnn.kernels import state as s
 from fusion_cases import (
-    OPTIMIZERS,
+    ALL_OPTIMIZERS,
+    MORE_OPTIMIZERS,
     Hidden,
     Net,
     Trial,
@@ -44,7 +45,7 @@ def nets(draw: st.DrawFn, rows: st.SearchStrategy[int] = ROWS) -> Net:
         draw(WIDTHS),
         (*hidden, last),
         loss,
-        draw(st.sampled_from(list(OPTIMIZERS))),
+        draw(st.sampled_from(list(ALL_OPTIMIZERS))),
         draw(st.sampled_from(["float32", "float64"])),
         rows=batch + draw(st.integers(0, 3 * batch)),
         batch=batch,
@@ -106,7 +107,7 @@ def test_views_between_ops(activation: str | None, dropout: float) -> None:
         Trial(net).train(fused=True, epochs=2, threads=threads).assert_same_as(eager)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ALL_OPTIMIZERS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_fit_is_the_same_fused(
     optimizer: str, threads: int, monkeypatch: pytest.MonkeyPatch
@@ -235,3 +236,35 @@ def test_update_that_takes_long_is_not_fused(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(fusion, "COMMIT_COST", budget)
         assert names(NET).count("dense_backward_kernel+adam") == fused
         Trial(NET).train(fused=True).assert_same_as(Trial(NET).train_eagerly())
+
+
+# The second layer has more parameters than one block of the norm's sum.
+WIDE = (Hidden(67, "relu", True, 0.3), Hidden(130, "tanh"), Hidden(3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", MORE_OPTIMIZERS)
+def test_every_optimizer_is_the_same_eager_compiled_and_fused(optimizer: str, dtype: str) -> None:
+    net = Net(20, WIDE, "mse", optimizer, dtype, rows=30)
+    eager = Trial(net).train_eagerly(epochs=2)
+    Trial(net).train(fused=False, epochs=2).assert_same_as(eager)
+    for threads in (0, 2, 3):
+        Trial(net).train(fused=True, epochs=2, threads=threads).assert_same_as(eager)
+
+
+@pytest.mark.parametrize("optimizer", MORE_OPTIMIZERS)
+def test_gradients_that_are_clipped_are_computed_first(optimizer: str) -> None:
+    made = Trial(Net(9, (Hidden(8, "relu"), Hidden(3)), optimizer=optimizer))
+    own, op = made.model.optimizer, made.model.optimizer.op
+    ops = names(made.net)
+    clips = any(limit is not None for limit in (own.clipnorm, own.clipvalue, own.global_clipnorm))
+    fused = ops.count(f"dense_backward_kernel+{op}")
+    assert fused == (0 if clips or own.use_ema else 2)
+    assert ops.count("dense_backward_kernel") == 2 - fused
+    assert ("guard" in ops) == (fused == 0)
+    if clips:
+        first_clip = min(ops.index(name) for name in ops if name.startswith(("clip", "sum")))
+        assert ops.index("guard") < first_clip < ops.index(op)
+    if own.weight_decay:
+        assert ops.index("weight_decay") < next(i for i, n in enumerate(ops) if n.endswith(op))
+    assert (ops[-1] == "weight_average") == own.use_ema

@@ -24,6 +24,8 @@ from fastnn import checks, cli
 from fastnn.engine import cache, catalogue, compiler, packs
 from fastnn.engine.compiler import Key
 from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, FUNCTIONS, NAMES
+from fastnn.optimizers import OPTIMIZERS
+from fastnn.schedules import InvScaling
 from fastnn.training import loop
 
 PACKAGE = Path(fastnn.__file__).parent
@@ -108,7 +110,12 @@ def test_the_catalogue_has_all_that_models_ask_for(
     dtype: str, asked: Callable[..., set[Key]]
 ) -> None:
     optimizers = itertools.cycle(
-        [fastnn.Adam(), fastnn.SGD(0.1), fastnn.SGD(0.1, momentum=0.9, nesterov=True)]
+        [
+            *(kind() for kind in OPTIMIZERS.values()),
+            fastnn.SGD(InvScaling(0.1), momentum=0.9, nesterov=True, clipnorm=1.0, use_ema=True),
+            fastnn.RMSprop(momentum=0.5, clipvalue=1.0),
+            fastnn.Adam(amsgrad=True),
+        ]
     )
     kinds = itertools.cycle(checks.SOURCE_TYPES)
     needed: set[Key] = set()

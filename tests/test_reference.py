@@ -67,6 +67,15 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "dropout_backward": (X, 0.5, 1, 2, 3),
     "adam": (W, X, Y, P, 3, 0.1),
     "sgd": (W, X, Y, 0.1, 0.9, True),
+    "adagrad": (W, X, Y, 0.1),
+    "rmsprop": (W, X, Y, P, W, 0.1, 0.9, 0.5, True),
+    "adadelta": (W, X, Y, P, 0.1),
+    "amsgrad": (W, X, Y, P, X, 3, 0.1),
+    "nadam": (W, X, Y, P, 3, 0.1),
+    "adamax": (W, X, Y, P, 3, 0.1),
+    "lion": (W, X, Y, 0.1),
+    "weight_decay": (W, 0.1, 0.5),
+    "weight_average": (W, X, 3, 0.9),
 }
 
 
@@ -76,7 +85,7 @@ def test_every_public_function_is_called() -> None:
         for name, value in vars(reference).items()
         if getattr(value, "__module__", "") == reference.__name__ and not name.startswith("_")
     }
-    assert public == {*CALLS, "guard", "philox4x32", "shuffle"}
+    assert public == {*CALLS, "guard", "clip_norm", "philox4x32", "shuffle"}
 
 
 def test_guard_looks_at_squares_in_the_gradients_own_type() -> None:
@@ -595,3 +604,64 @@ def test_shuffle_goes_on_where_it_was_left_and_depends_on_seed_and_epoch() -> No
     np.testing.assert_array_equal(reference.shuffle(part, 700, 1300, 3, 5), whole)
     for seed, epoch in ((4, 5), (3, 6), (3 + 2**32, 5), (3, 5 + 2**32)):
         assert (reference.shuffle(np.zeros(1300), 0, 1300, seed, epoch) != whole).mean() > 0.9
+
+
+# An optimizer's oracle, the library's class and arguments, and how many running means it keeps. All
+# others of Keras's and PyTorch's stand in test_optimizers.
+UPDATES: dict[str, tuple[Callable[..., Any], str, dict[str, Any], int]] = {
+    "adagrad": (
+        lambda w, g, c, t: reference.adagrad(w, g, c, 0.03, 1e-2),
+        "Adagrad", {"lr": 0.03, "eps": 1e-2}, 1,
+    ),
+    "adadelta": (
+        lambda w, g, v, d, t: reference.adadelta(w, g, v, d, 0.7, 0.8, 1e-3),
+        "Adadelta", {"lr": 0.7, "rho": 0.8, "eps": 1e-3}, 2,
+    ),
+    "amsgrad": (
+        lambda w, g, m, v, x, t: reference.amsgrad(w, g, m, v, x, t, 0.03, 0.5, 0.8, 1e-2),
+        "Adam", {"lr": 0.03, "betas": (0.5, 0.8), "eps": 1e-2, "amsgrad": True}, 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_update_against_torch(name: str, torch: Any, rng: np.random.Generator) -> None:
+    oracle, kind, arguments, count = UPDATES[name]
+    w, gradients = rng.normal(size=7), rng.normal(size=(12, 7))
+    parameter = torch.tensor(w, requires_grad=True)
+    optimizer = getattr(torch.optim, kind)([parameter], **arguments)
+    means = [np.zeros(7)] * count
+    for t, g in enumerate(gradients, start=1):
+        w, *means = oracle(w, g, *means, t)
+        parameter.grad = torch.tensor(g)
+        optimizer.step()
+        assert_close(w, parameter.detach().numpy(), scale=10.0)  # rounding adds up over the steps
+
+
+def test_updates_by_hand() -> None:
+    w, v, m, velocity = reference.rmsprop(
+        [1.0], [2.0], [4.0], [1.0], [0.5], 0.1, 0.5, 0.9, True, epsilon=0.5
+    )
+    assert_close([v[0], m[0]], [4.0, 1.5])
+    assert_close(velocity, [0.45 + 0.2 / (4.0 - 2.25 + 0.5) ** 0.5])
+    assert_close(w, 1.0 - velocity)
+    # At the first step both bias corrections are those of u = beta_1 (1 - 0.48).
+    w, m, v = reference.nadam([1.0], [2.0], [0.0], [0.0], 1, 0.1, 0.5, 0.75, 1.0)
+    u, following = 0.26, 0.5 * (1.0 - 0.5 * 0.9216)
+    ahead = following * 1.0 / (1.0 - u * following) + (1.0 - u) * 2.0 / (1.0 - u)
+    assert_close(w, [1.0 - 0.1 * ahead / (2.0 + 1.0)])
+    w, m, u_ = reference.adamax([1.0], [-2.0], [0.0], [8.0], 1, 0.1, 0.5, 0.5, 1.0)
+    assert_close([m[0], u_[0], w[0]], [-1.0, 4.0, 1.0 + 0.2 * 1.0 / 5.0])
+    w, m = reference.lion([1.0, 1.0, 1.0], [2.0, -2.0, 0.0], [1.0, 1.0, 0.0], 0.1, 0.5, 0.75)
+    assert_close(w, [0.9, 1.1, 1.0])
+    assert_close(m, [1.25, 0.25, 0.0])
+
+
+def test_what_is_done_around_an_update_by_hand() -> None:
+    assert_close(reference.clip_norm([[3.0, 4.0]], 1.0)[0], [0.6, 0.8])
+    assert_close(reference.clip_norm([[3.0], [4.0]], 1.0)[1], [0.8])
+    assert_close(reference.clip_norm([[3.0, 4.0]], 6.0)[0], [3.0, 4.0])
+    assert_close(reference.clip_norm([[0.0]], 6.0)[0], [0.0])
+    assert_close(reference.weight_decay([2.0], 0.1, 0.5), [1.9])
+    assert_close(reference.weight_average([1.0], [3.0], 2, 0.75), [1.5])
+    assert_close(reference.weight_average([1.0], [3.0], 1, 0.75), [3.0])

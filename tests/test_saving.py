@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastnn
-from fastnn import losses, metrics, optimizers
+from fastnn import losses, metrics, optimizers, schedules
 
 Array = NDArray[Any]
 
@@ -27,6 +27,13 @@ OPTIMIZERS = {
     "momentum": lambda: fastnn.SGD(0.02, momentum=0.8),
     "nesterov": lambda: fastnn.SGD(0.02, momentum=0.8, nesterov=True),
     "Adam": lambda: fastnn.Adam(0.02, beta_1=0.8, beta_2=0.99, epsilon=1e-6),
+    "Adagrad": lambda: fastnn.Adagrad(0.05, initial_accumulator_value=0.2),
+    "RMSprop": lambda: fastnn.RMSprop(0.01, momentum=0.5, clipvalue=0.1),
+    "Adadelta": lambda: fastnn.Adadelta(schedules.Cyclical(0.1, 1.0, 3)),
+    "AdamW": lambda: fastnn.AdamW(0.01, weight_decay=0.1, amsgrad=True, global_clipnorm=0.1),
+    "Nadam": lambda: fastnn.Nadam(schedules.PiecewiseConstantDecay([3, 9], [0.03, 0.02, 0.01])),
+    "Adamax": lambda: fastnn.Adamax(schedules.CosineDecay(0.0, 20, 0.1, 0.05, 5), clipnorm=0.1),
+    "Lion": lambda: fastnn.Lion(0.01, weight_decay=0.1),
 }
 
 LOSSES: dict[str, Callable[[], fastnn.Loss]] = {
@@ -138,6 +145,38 @@ def test_all_that_makes_a_model_comes_back(path: Path) -> None:
     assert [metric.name for metric in loaded.metrics] == ["accuracy"]
     for name in ("name", "dtype", "seed", "input_shape", "output_shape", "epochs_done"):
         assert getattr(loaded, name) == getattr(model, name)
+
+
+class Halving(schedules.Schedule):
+    """A schedule of the user's, with an argument."""
+
+    def __init__(self, first: float) -> None:
+        self.first = first
+
+    def rates(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.first * 0.5**steps
+
+
+def test_a_schedule_of_ones_own_comes_back(path: Path) -> None:
+    model = network()
+    model.optimizer.learning_rate = Halving(0.5)
+    model.save(path)
+    with pytest.raises(ValueError, match="class Halving is not known"):
+        fastnn.load(path)
+    loaded = fastnn.load(path, custom_objects={"Halving": Halving})
+    assert repr(loaded.optimizer) == repr(model.optimizer)
+    assert loaded.optimizer.learning_rate(2) == 0.125
+
+
+def test_averaged_weights_and_their_average_come_back(path: Path) -> None:
+    model = network()
+    model.compile(fastnn.SGD(0.1, use_ema=True), "categorical_crossentropy", ["accuracy"])
+    train(model, 2)
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert loaded.parameters.tobytes() == model.parameters.tobytes()
+    assert train(loaded, 2) == train(model, 2)
+    assert loaded.parameters.tobytes() == model.parameters.tobytes()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -370,8 +409,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Array]], Any], str]
     "no format": (lambda d, t: d.pop("format"), "format"),
     "an unknown layer": (lambda d, t: d["layers"][0].update({"class": "Sparse"}), "class Sparse"),
     "an unknown optimizer": (
-        lambda d, t: d["compiled"]["optimizer"].update({"class": "Lion"}),
-        "class Lion",
+        lambda d, t: d["compiled"]["optimizer"].update({"class": "Tiger"}),
+        "class Tiger",
     ),
     "an unknown loss": (
         lambda d, t: d["compiled"]["loss"].update({"class": "Hinge"}),

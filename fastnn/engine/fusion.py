@@ -119,6 +119,8 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     if not fused:
         return calls
     begin = next(i for i, call in enumerate(calls) if call.phase == s.CHECK)
+    if any(_reaches(call, gradients) for call in calls[begin + 1 : -1]):
+        return calls  # clipped before the update, gradients must all be there by then
     backward = [call for i, call in enumerate(calls[:begin]) if i not in fused]
     spans = {i: _span(call.arrays["dw"], gradients) for i, call in fused.items()}
     rest = _between(sorted(spans.values()), gradients.size)
@@ -143,6 +145,12 @@ def _gives_kernel(call: Call) -> bool:
     return call.signature.name == "dense_backward_kernel" and isinstance(
         call.arrays["dw"], np.ndarray
     )
+
+
+def _reaches(call: Call, vector: Vector) -> bool:
+    """Whether one of the call's arrays is a part of `vector`."""
+    arrays = (array for array in call.arrays.values() if isinstance(array, np.ndarray))
+    return any(np.may_share_memory(array, vector) for array in arrays)
 
 
 def _span(part: Vector, whole: Vector) -> tuple[int, int]:

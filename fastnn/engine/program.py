@@ -90,16 +90,20 @@ class Program(Saved):
         """Note down the op called `name` over buffers, and arrays that outlive the program."""
         self.calls.append(Call(name, operands))
 
-    def update(self, name: str, **operands: Any) -> None:
-        """Note down the last op of a training step, the only one that changes parameters.
+    def commit(self, name: str, **operands: Any) -> None:
+        """Note down an op of the update.
 
         It is never done in pieces: wherever a run is left, parameters are those of whole steps.
         """
         self.op(name, **operands)
         self.calls[-1].commit()
 
+    def update(self, name: str, **operands: Any) -> None:
+        """Note down the update's last op."""
+        self.commit(name, **operands)
+
     def check(self, name: str, **operands: Any) -> None:
-        """Note down the op that looks whether all gradients are finite, before the update."""
+        """Note down an op that looks at all gradients, or clips them, before the update."""
         self.op(name, **operands)
         self.calls[-1].phase = s.CHECK
 

@@ -35,10 +35,13 @@ class Tape(Protocol):
         """Run the op called `name`, or note it down."""
 
     def check(self, name: str, **operands: Any) -> None:
-        """The op that looks whether all gradients are finite, before the update."""
+        """An op that looks at all gradients, or clips them, before the update."""
+
+    def commit(self, name: str, **operands: Any) -> None:
+        """An op of the update that comes before its last."""
 
     def update(self, name: str, **operands: Any) -> None:
-        """The last op of a training step, the only one that changes parameters."""
+        """The last op of a training step; only it and `commit`'s change parameters."""
 
     @property
     def stopped(self) -> bool:
@@ -87,6 +90,7 @@ class Eager(Saved):
     ) -> None:
         super().__init__()
         self.rows, self.dtype, self.state, self.training = rows, dtype, state, training
+        self._committed: list[Call] = []
 
     def new(self, shape: tuple[int, ...], dtype: str | None = None) -> npt.NDArray[Any]:
         """A fresh array of the batch's rows, each of `shape`."""
@@ -114,8 +118,12 @@ class Eager(Saved):
                 self.state[s.STATUS] = s.DIVERGED
 
     def check(self, name: str, **operands: Any) -> None:
-        """Run the op that looks whether all gradients are finite."""
+        """Run an op that looks at gradients, or clips them."""
         self.op(name, **operands)
+
+    def commit(self, name: str, **operands: Any) -> None:
+        """Keep an op of the update until its last is there."""
+        self._committed.append(self._checked(name, operands))
 
     def _checked(self, name: str, operands: dict[str, Any]) -> Call:
         """The call, if its arrays have as many rows as the tape."""
@@ -126,18 +134,21 @@ class Eager(Saved):
         return call
 
     def update(self, name: str, **operands: Any) -> None:
-        """Run the last op of a step, and count the step, in one call that nothing interrupts.
+        """Run the last op of a step, those of `commit` before it, and count the step.
 
-        Once an op has met a value that is not finite, nothing is updated.
+        All in one call that nothing interrupts. Once an op has met a value that is not finite,
+        nothing is updated.
         """
+        calls, self._committed = [*self._committed, self._checked(name, operands)], []
         if self.stopped:
             return
-        call = self._checked(name, operands)
-        words = call.integers(lambda array: array.ctypes.data, address)
-        code = np.zeros((1, s.CODE_WIDTH), np.int64)
-        code[0, s.CODE_ADDRESS] = address(call.key)
-        code[0, [s.CODE_COST, s.CODE_PIECES]] = 1  # one step spends the budget
-        code[0, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
+        code = np.zeros((len(calls), s.CODE_WIDTH), np.int64)
+        code[:, [s.CODE_COST, s.CODE_PIECES]] = 1  # one step spends the budget
+        code[:, s.CODE_PHASE] = s.COMMIT
+        for row, call in zip(code, calls, strict=True):
+            words = call.integers(lambda array: array.ctypes.data, address)
+            row[s.CODE_ADDRESS] = address(call.key)
+            row[s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
         with cpu.workspace() as scratch:
             self.state[[s.BUDGET, s.POSITION, s.PIECE]] = 1, 0, 0
             scratch.clear()

@@ -12,11 +12,13 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fastnn.kernels.like import like
 from fastnn.kernels.transcendental import formula, sigmoid, tanh
 
 __all__ = [
     "adam_moments",
     "adam_update",
+    "flushed",
     "is_finite",
     "like",
     "relu",
@@ -28,11 +30,6 @@ __all__ = [
     "tanh",
     "tanh_derivative",
 ]
-
-
-def like(x, value):
-    """`value` in the type of `x`."""
-    return type(x)(value)
 
 
 @overload(like, inline="always")
@@ -56,6 +53,12 @@ def _smallest_normal(x):
 def is_finite(x):
     """Whether x is neither infinite nor NaN: x − x is 0 for those only."""
     return x - x == like(x, 0)
+
+
+@formula
+def flushed(x):
+    """x, or 0 where it is smaller than any normal number, and so slow to compute with."""
+    return like(x, 0) if abs(x) < smallest_normal(x) else x
 
 
 @formula

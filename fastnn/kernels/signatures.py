@@ -24,6 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from fastnn.kernels import updates
+
 ITEM_BYTES = {
     "uint8": 1,
     "int32": 4,
@@ -144,9 +146,17 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
     "accumulate": ("first", "values[N] slot=int guard=int", ""),
     "guard": ("P", "g[P]", ""),
+    "clip_value": ("P", "g[P] limit=float", ""),
+    "sum_of_squares": ("own", "sums:float64[B] g[P]", ""),
+    "clip_norm": ("P", "g[P] sums:float64[B] limit=float", ""),
+    "learning_rate": ("own", "rates:float64[R]", ""),
+    "weight_decay": ("P", "w[P] decay=float", ""),
     "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", "g"),
     "adam_rates": ("own", "beta_1=float beta_2=float", ""),
     "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", "g"),
+    **{name: ("own", updates.rates_operands(name), "") for name in updates.RATES},
+    **{name: ("P", updates.operands(name), "g") for name in updates.UPDATES},
+    "weight_average": ("P", "average[P] w[P] momentum=float", ""),
 }
 
 NAMES = tuple(_TABLE)

@@ -47,7 +47,9 @@ UPDATE_RATE = 34
 """The learning rate with what the optimizer makes of it in this step."""
 UPDATE_CORRECTION = 35
 """Another factor of the optimizer's that is the same for all elements in one step."""
-METRIC_SUMS = 36
+UPDATE_GRADIENT_RATE = 36
+"""The rate of the gradient itself, in updates that follow its mean and, at another rate, it."""
+METRIC_SUMS = 37
 MAX_METRICS = SLOTS - METRIC_SUMS
 
 FINISHED, PAUSED, DIVERGED = 0, 1, 2
@@ -75,4 +77,5 @@ CODE_ADDRESS, CODE_COST, CODE_PIECES, CODE_PHASE, CODE_NEXT, CODE_OPERANDS = ran
 """Where these stand in a row. NEXT is the address of another row, in a chain of finishes, or 0."""
 
 GRADIENT, CHECK, COMMIT = 0, 1, 2
-"""Values of PHASE: forward and backward; the gradients' check; the update, which is done whole."""
+"""Values of PHASE: forward and backward; the gradients' check and what
+comes between it and the update; the update, which is done whole."""

@@ -11,6 +11,7 @@ from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.engine.threads import get_num_threads
 from fastnn.kernels import state as s
+from fastnn.schedules import Schedule
 from fastnn.training.history import History
 from fastnn.training.planner import Sources
 from fastnn.training.progress import Progress
@@ -111,12 +112,9 @@ class Fitting:
 
     def run(self) -> History:
         """All epochs."""
-        model, data = self.model, self.data
-        history, rows = History(), len(data.x)
+        model, rows = self.model, len(self.data.x)
+        history, batch = History(), min(self.batch, rows)
         logs: dict[str, float] = {}
-        if self.shuffle:
-            data = data._replace(order=np.empty(rows, np.int64))
-        batch = min(self.batch, rows)
         progress = Progress(self.verbose, self.epochs, rows)
         model.stop_training = False
         for callback in self.callbacks:
@@ -127,6 +125,7 @@ class Fitting:
                 for callback in self.callbacks:
                     callback.on_train_begin({})
                     begun.append(callback)
+                data = self._with_room(batch)
                 with model.training_pass(data, batch, self.verbose) as training:
                     for epoch in range(self.epochs):
                         for callback in self.callbacks:
@@ -139,18 +138,29 @@ class Fitting:
                             callback.on_epoch_end(epoch, logs)
                         if model.stop_training:
                             break
+                if self.epochs > 0:
+                    model.take_average()
             finally:
                 progress.close()
                 end_all(begun, logs)
         return history
 
+    def _with_room(self, batch: int) -> Sources:
+        """The data, and room for what every epoch is given anew: an order, learning rates."""
+        data, rows, optimizer = self.data, len(self.data.x), self.model.optimizer
+        assert optimizer is not None
+        if self.shuffle:
+            data = data._replace(order=np.empty(rows, np.int64))
+        if isinstance(optimizer.learning_rate, Schedule):
+            data = data._replace(rates=np.empty(-(-rows // batch)))
+        return data
+
     def _epoch(
         self, training: Any, data: Sources, batch: int, progress: Progress
     ) -> dict[str, float]:
         model, state, rows = self.model, self.model.state, len(data.x)
-        assert model.optimizer is not None
-        rate = model.optimizer.learning_rate
-        state.view(np.float64)[s.LEARNING_RATE] = rate
+        rates = self._rates(data, batch)
+        state.view(np.float64)[s.LEARNING_RATE] = rates[0]
         model._clear_sums(state)
         if data.order is not None:
             shuffle(data.order, model.seed, model.epochs_done)
@@ -165,8 +175,19 @@ class Fitting:
         if self.validation is not None:
             held = model.evaluate_checked(self.validation, verbose=self.verbose)
             logs |= {f"val_{name}": value for name, value in held.items()}
-        logs["learning_rate"] = rate
+        logs["learning_rate"] = float(rates[-1])
         return logs
+
+    def _rates(self, data: Sources, batch: int) -> npt.NDArray[np.float64]:
+        """The learning rates of the epoch's steps, put where the steps read them."""
+        optimizer, step = self.model.optimizer, int(self.model.state[s.STEP])
+        assert optimizer is not None
+        rates = optimizer.rates(step, step - (-len(data.x) // batch))
+        if data.rates is not None:
+            data.rates[:] = rates
+        elif isinstance(optimizer.learning_rate, Schedule):
+            raise RuntimeError("fit: a schedule cannot take the place of a float between epochs")
+        return rates
 
 
 def end_all(callbacks: list[Callback], logs: dict[str, float]) -> None:

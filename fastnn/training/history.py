@@ -9,7 +9,8 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        ``loss``, each metric, the same with ``val_`` before it, and ``learning_rate``.
+        ``loss``, each metric, the same with ``val_`` before it, and ``learning_rate``,
+        that of the epoch's last step.
     epoch : list of int
         The epochs' numbers, from 0.
     """

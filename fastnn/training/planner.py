@@ -19,13 +19,17 @@ from fastnn.optimizers import Optimizer
 
 
 class Sources(NamedTuple):
-    """Whole arrays: what batches are gathered from, in which order, and where results go."""
+    """Whole arrays: what batches are gathered from, in which order, and where results go.
+
+    `rates` are the learning rates of an epoch's steps, where a schedule gives them.
+    """
 
     x: Any
     targets: Any = None
     weights: Any = None
     order: Any = None
     out: Any = None
+    rates: Any = None
 
 
 class Flat(NamedTuple):
@@ -113,6 +117,11 @@ def training_step(
             break
         delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
     tape.check("guard", g=flat.gradients)
+    optimizer.clip_ops(
+        tape, [layer.grads[name].reshape(-1) for layer in layers for name in layer.params]
+    )
+    if sources.rates is not None:
+        tape.op("learning_rate", rates=sources.rates)
     optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
 
 

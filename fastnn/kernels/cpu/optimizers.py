@@ -8,7 +8,9 @@ old running means, and the run's flag is raised: weights never become infinite o
 
 from __future__ import annotations
 
+import inspect
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ from fastnn.kernels.cpu.adam import adam_row
 from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.gemm import call_product
 from fastnn.kernels.cpu.memory import address, view
-from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.cpu.settings import exact, inlined, kernel, reduction
 from fastnn.kernels.cpu.steps import atomic_add, atomic_store
-from fastnn.kernels.scalar import is_finite, sgd_velocity
+from fastnn.kernels.scalar import flushed, is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
+from fastnn.kernels.updates import NORM_BLOCK, RATES, STEP_NUMBERS, UPDATES
 
 
 def _zero_or_nan(type_name: str) -> Any:
@@ -98,6 +101,104 @@ def guard_product(type_name: str) -> Any:
         atomic_store(busy, 0)
 
     return guard_product
+
+
+def clip_value(type_name: str) -> Any:
+    """Every gradient no larger than `limit`, no smaller than −`limit`."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def clip_value(g, limit):
+        high = real(limit)
+        for i in range(g.size):
+            g[i] = min(max(g[i], -high), high)
+
+    return clip_value
+
+
+def sum_of_squares(type_name: str) -> Any:
+    """``sums`` = the sums of squares, in float64, of one block of gradients after the other."""
+
+    @reduction
+    def of_block(g, first, last):
+        total = 0.0
+        for i in range(first, last):
+            total += float(g[i]) * float(g[i])
+        return total
+
+    @kernel
+    def sum_of_squares(sums, g, rank, team):
+        for block in range(rank, sums.size, team):
+            first = block * NORM_BLOCK
+            sums[block] = of_block(g, first, min(first + NORM_BLOCK, g.size))
+
+    return sum_of_squares
+
+
+def clip_norm(type_name: str) -> Any:
+    """Scale gradients down so that a norm, of which `sums` are the squares, is at most `limit`."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def clip_norm(g, sums, limit, state):
+        total = 0.0
+        for block in range(sums.size):
+            total += sums[block]
+        if not is_finite(total):
+            raise_flag(state)
+        elif math.sqrt(total) > limit:
+            scale = real(limit / math.sqrt(total))
+            for i in range(g.size):
+                g[i] *= scale
+
+    return clip_norm
+
+
+def learning_rate(type_name: str) -> Any:
+    """This step's learning rate, out of those of an epoch's steps, into `floats`."""
+
+    @kernel
+    def learning_rate(rates, state, floats):
+        step = state[slot_of.FIRST] // state[slot_of.BATCH]
+        floats[slot_of.LEARNING_RATE] = rates[step]
+
+    return learning_rate
+
+
+def weight_decay(type_name: str) -> Any:
+    """``w −= ηλw``, before the update: decoupled (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+    real = getattr(np, type_name)
+
+    @reduction
+    def shrink(w, factor):
+        bad = real(0)
+        for i in range(w.size):
+            old = w[i]  # read again below, it would not become a vector (measured: 8 times slower)
+            new = factor * old
+            finite = is_finite(new)
+            w[i] = new if finite else old
+            bad += real(0) if finite else real(1)
+        return bad
+
+    @kernel
+    def weight_decay(w, decay, state, floats):
+        if shrink(w, real(1.0 - floats[slot_of.LEARNING_RATE] * decay)) > real(0):
+            raise_flag(state)
+
+    return weight_decay
+
+
+def weight_average(type_name: str) -> Any:
+    """``average += (1−μ)(w − average)``; at the first step w itself, as in Keras."""
+    real = getattr(np, type_name)
+
+    @kernel
+    def weight_average(average, w, momentum, state):
+        share = real(1.0 if state[slot_of.STEP] == 0 else 1.0 - momentum)
+        for i in range(w.size):
+            average[i] = flushed(average[i] + share * (w[i] - average[i]))
+
+    return weight_average
 
 
 def sgd(type_name: str) -> Any:
@@ -183,3 +284,63 @@ def adam(type_name: str) -> Any:
             raise_flag(state)
 
     return adam
+
+
+def _update(name: str, type_name: str) -> Any:
+    """The kernel of one of `UPDATES`: the text of its loop follows from the formula's names."""
+    update, real = UPDATES[name], getattr(np, type_name)
+    element, zero, one = exact(update.formula), real(0), real(1)
+    changed = ("w", *update.means)
+    own = [number for number in update.numbers if number not in STEP_NUMBERS]
+    values = [
+        f"real(floats[{STEP_NUMBERS[number]}])" if number in STEP_NUMBERS else f"real({number})"
+        for number in update.numbers
+    ]
+    arrays = ", ".join(["w", "g", *update.means])
+    kept = [("w", "new_w"), *((mean, f"flushed(new_{mean})") for mean in update.means)]
+    text = "\n".join([
+        f"def loop({arrays}, {', '.join(update.numbers)}):",
+        "    bad = zero",
+        "    for i in range(w.size):",
+        f"        {', '.join(f'new_{a}' for a in changed)} = element(",
+        f"            w[i], g[i], {''.join(f'{mean}[i], ' for mean in update.means)}",
+        f"            {', '.join(update.numbers)})",
+        f"        finite = {' and '.join(f'is_finite(new_{a})' for a in changed)}",
+        *(f"        {a}[i] = {value} if finite else {a}[i]" for a, value in kept),
+        "        bad += zero if finite else one",
+        "    return bad",
+        f"def {name}({arrays}, {''.join(f'{number}, ' for number in own)}state, floats):",
+        f"    if loop({arrays}, {', '.join(values)}) > zero:",
+        "        raise_flag(state)",
+    ])  # fmt: skip
+    namespace = {
+        "real": real, "zero": zero, "one": one, "element": element,
+        "flushed": flushed, "is_finite": is_finite, "raise_flag": raise_flag,
+    }  # fmt: skip
+    exec(text, namespace)
+    namespace["loop"] = reduction(namespace["loop"])
+    return kernel(namespace[name])
+
+
+def _rates(name: str, type_name: str) -> Any:
+    """The kernel of one of `RATES`: what is the same for all elements, into `floats`."""
+    function, numbers = RATES[name]
+    _, _, *own = inspect.signature(function).parameters
+    slots = ", ".join(f"floats[{STEP_NUMBERS[number]}]" for number in numbers)
+    text = "\n".join([
+        f"def {name}({', '.join(own)}, state, floats):",
+        f"    {slots} = element(",
+        f"        state[{slot_of.STEP}] + 1, floats[{slot_of.LEARNING_RATE}], {', '.join(own)})",
+    ])  # fmt: skip
+    namespace = {"element": exact(function)}
+    exec(text, namespace)
+    return kernel(namespace[name])
+
+
+def __getattr__(name: str) -> Any:
+    """What makes the kernel of one of `UPDATES` or `RATES`."""
+    if name in UPDATES:
+        return partial(_update, name)
+    if name in RATES:
+        return partial(_rates, name)
+    raise AttributeError(f"no optimizer's kernel is called {name!r}")
