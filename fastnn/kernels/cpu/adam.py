@@ -2,8 +2,8 @@
 
 Left to LLVM, the loop spends its time in the one unit that divides and takes roots (Sapphire
 Rapids: 21 of 21 cycles for 16 elements in the L2 cache). Where a processor estimates reciprocals
-to 14 bits, one step of Newton's method makes 1/(√v·correction + ε) of the estimate, within 2 ulp:
-small beside the rounding of w itself (17 cycles).
+to 14 bits, steps of Newton's method make what is needed of the estimate, within a few ulp: small
+beside the rounding of w itself (17 cycles).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Lanes:
     def __init__(self, vector: Vectors, type_name: str) -> None:
         self.vector, self.builder = vector, vector.builder
         self.tiny = vector.constant(_SMALLEST_NORMAL[type_name])
-        self.estimates = VECTOR_BYTES == 64 and type_name == "float32"
+        self.estimates = VECTOR_BYTES == 64
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a · b + c, rounded once."""
@@ -46,22 +46,40 @@ class _Lanes:
             self.builder.fcmp_ordered("<", size, self.tiny), self.vector.zero, x
         )
 
+    def estimate(self, name: str, x: Any) -> Any:
+        """1/x or 1/√x to 14 bits."""
+        vector = self.vector
+        mask, bits = ir.IntType(vector.lanes), ("ps" if vector.size == 4 else "pd")
+        function = vector.intrinsic(
+            f"llvm.x86.avx512.{name}.{bits}.512", vector.type, [vector.type, vector.type, mask]
+        )
+        return self.builder.call(function, [x, vector.zero, ir.Constant(mask, -1)])
+
     def sqrt(self, x: Any) -> Any:
-        """√x, correctly rounded."""
-        return self.builder.call(self.vector.intrinsic_of_type("llvm.sqrt", 1), [x])
+        """√x; in float32, where it takes no longer than what is done beside it, correctly rounded.
+
+        Else by y' = y + y (1/2 − x/2 · y²) for 1/√x, twice, and what x y then lacks.
+        """
+        vector, builder, fma = self.vector, self.builder, self.fma
+        if not self.estimates or vector.size == 4:
+            return builder.call(vector.intrinsic_of_type("llvm.sqrt", 1), [x])
+        half = vector.constant(0.5)
+        y = self.estimate("rsqrt14", self.at_least_tiny(x))  # of 0, ∞, and 0 · ∞ is NaN
+        for _ in range(2):
+            error = fma(builder.fneg(builder.fmul(builder.fmul(x, half), y)), y, half)
+            y = fma(y, error, y)
+        root = builder.fmul(x, y)
+        return fma(fma(builder.fneg(root), root, x), builder.fmul(y, half), root)
 
     def divide(self, x: Any, by: Any) -> Any:
-        """x / by, for normal numbers `by`."""
-        vector, builder = self.vector, self.builder
+        """x / by, for normal numbers `by`: by q' = q + q (1 − by · q) for 1/by."""
+        vector, builder, fma = self.vector, self.builder, self.fma
         if not self.estimates:
             return builder.fdiv(x, by)
-        mask = ir.IntType(16)
-        estimate = vector.intrinsic(
-            "llvm.x86.avx512.rcp14.ps.512", vector.type, [vector.type, vector.type, mask]
-        )
-        q = builder.call(estimate, [by, vector.zero, ir.Constant(mask, -1)])
-        error = self.fma(builder.fneg(by), q, vector.constant(2.0))
-        return builder.fmul(x, builder.fmul(q, error))
+        q, less = self.estimate("rcp14", by), builder.fneg(by)
+        for _ in range(1 if vector.size == 4 else 2):
+            q = fma(q, fma(less, q, vector.constant(1.0)), q)
+        return builder.fmul(x, q)
 
     def all_true(self, condition: Any) -> Any:
         """Whether a condition holds in all lanes."""
