@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
+    from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "callbacks": ("Callback", "EarlyStopping", "LambdaCallback"),
+    "callbacks": ("Callback", "EarlyStopping", "LambdaCallback", "ReduceLROnPlateau"),
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
     "layers": (

@@ -73,7 +73,34 @@ class LambdaCallback(Callback):
             setattr(self, name, function)
 
 
-class EarlyStopping(Callback):
+class Monitor(Callback):
+    """What callbacks that wait for a figure to improve have in common; see `EarlyStopping`."""
+
+    def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
+        label = type(self).__name__
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{label}: mode must be 'auto', 'min' or 'max', got {mode!r}")
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = checks.number(label, "min_delta", min_delta, "[0, inf)")
+
+    def _improves(self, value: float, other: float | None) -> bool:
+        if other is None:
+            return not math.isnan(value)
+        more = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
+        change = value - other if more else other - value
+        return change > self.min_delta
+
+    def _figure(self, logs: Logs | None) -> float:
+        logs = logs or {}
+        if self.monitor not in logs:
+            names = ", ".join(logs)
+            raise ValueError(
+                f"{type(self).__name__}: monitor {self.monitor!r} is not among {names}"
+            )
+        return logs[self.monitor]
+
+
+class EarlyStopping(Monitor):
     """Stop when a figure no longer improves.
 
     Parameters
@@ -118,12 +145,8 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"EarlyStopping: mode must be 'auto', 'min' or 'max', got {mode!r}")
-        self.monitor = monitor
-        self.min_delta = checks.number("EarlyStopping", "min_delta", min_delta, "[0, inf)")
+        super().__init__(monitor, min_delta, mode)
         self.patience = checks.integer("EarlyStopping", "patience", patience, 0)
-        self.mode = mode
         self.baseline = (
             None
             if baseline is None
@@ -146,22 +169,11 @@ class EarlyStopping(Callback):
         """Forget an earlier training."""
         self._reset()
 
-    def _improves(self, value: float, other: float | None) -> bool:
-        if other is None:
-            return not math.isnan(value)
-        more = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
-        change = value - other if more else other - value
-        return change > self.min_delta
-
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare, keep the best, stop."""
-        logs = logs or {}
-        if self.monitor not in logs:
-            names = ", ".join(logs)
-            raise ValueError(f"EarlyStopping: monitor {self.monitor!r} is not among {names}")
+        value = self._figure(logs)
         if epoch < self.start_from_epoch:
             return
-        value = logs[self.monitor]
         self._waited += 1
         if self._improves(value, self.best):
             self.best, self.best_epoch = value, epoch
@@ -179,6 +191,83 @@ class EarlyStopping(Callback):
         if self._weights is not None:
             self.model.parameters[...] = self._weights
             self._weights = None
+
+
+class ReduceLROnPlateau(Monitor):
+    """Lower the learning rate when a figure no longer improves, as Keras does.
+
+    Parameters
+    ----------
+    monitor : str
+        The figure, as named in the history.
+    factor : float in [0, 1)
+        What the learning rate is multiplied by.
+    patience : int, at least 0
+        Epochs without improvement after which it is.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; "auto" takes more for an accuracy.
+    min_delta : float, at least 0
+        An improvement is larger than this.
+    cooldown : int, at least 0
+        Epochs after a change that are not counted.
+    min_lr : float, at least 0
+        The learning rate is never made lower.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, before anything changes, if there is no such figure, or a schedule gives the
+        learning rate.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        label = "ReduceLROnPlateau"
+        self.factor = checks.number(label, "factor", factor, "[0, 1)")
+        self.patience = checks.integer(label, "patience", patience, 0)
+        self.cooldown = checks.integer(label, "cooldown", cooldown, 0)
+        self.min_lr = checks.number(label, "min_lr", min_lr, "[0, inf)")
+        self._reset()
+
+    def _reset(self) -> None:
+        self._best: float | None = None
+        self._waited = self._cooling = 0
+
+    def _rate(self) -> float:
+        assert self.model.optimizer is not None
+        rate = self.model.optimizer.learning_rate
+        if not isinstance(rate, float):
+            raise ValueError(f"ReduceLROnPlateau: learning_rate must be a number, got {rate!r}")
+        return rate
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Forget an earlier training."""
+        self._rate()
+        self._reset()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare, and lower the learning rate of the epochs to come."""
+        value = self._figure(logs)
+        if self._cooling:
+            self._cooling -= 1
+        if self._improves(value, self._best):
+            self._best, self._waited = value, 0
+        elif not self._cooling:
+            self._waited += 1
+            rate = self._rate()
+            if self._waited >= self.patience and rate > self.min_lr:
+                assert self.model.optimizer is not None
+                self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+                self._waited, self._cooling = 0, self.cooldown
 
 
 def check(callbacks: object) -> list[Callback]:

@@ -296,3 +296,77 @@ def test_a_figure_that_is_not_there_is_an_error() -> None:
 def test_wrong_arguments_of_early_stopping(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"EarlyStopping: {message}"):
         EarlyStopping(**arguments)
+
+
+# A learning rate that is lowered
+
+
+def rates_after(callback: Any, figures: list[float]) -> list[float]:
+    """The learning rate after each epoch, from 1 on."""
+    model = Scripted()
+    model.optimizer = fastnn.SGD(1.0)
+    if hasattr(callback, "set_model"):
+        callback.set_model(model)
+    else:
+        callback.model = model
+    callback.on_train_begin()
+    rates = []
+    for epoch, figure in enumerate(figures):
+        callback.on_epoch_end(epoch, {"val_loss": figure})
+        rates.append(float(model.optimizer.learning_rate))
+    return rates
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_learning_rate_is_lowered_as_by_keras(keras: Any, mode: str) -> None:
+    rng = np.random.default_rng(6)
+    lowered = 0
+    for _ in range(300):
+        # Few different values, so that many are equal.
+        figures = (rng.integers(0, 9, 14) / 8).tolist()
+        arguments = {
+            "factor": 0.5,
+            "patience": int(rng.integers(0, 4)),
+            "mode": mode,
+            "min_delta": float(rng.choice([0.0, 0.125])),
+            "cooldown": int(rng.integers(0, 4)),
+            "min_lr": float(rng.choice([0.0, 0.2])),
+        }
+        own = rates_after(fastnn.callbacks.ReduceLROnPlateau(**arguments), figures)
+        reference = rates_after(keras.callbacks.ReduceLROnPlateau(**arguments), figures)
+        assert own == reference, (arguments, figures)
+        lowered += own[-1] < 1.0
+    assert lowered > 100
+
+
+def test_lowered_rates_are_in_the_history() -> None:
+    model, x, y = regression(fastnn.SGD(0.05))
+    callback = fastnn.callbacks.ReduceLROnPlateau("loss", 0.5, patience=2, min_delta=1e6)
+    history = model.fit(x, y, epochs=6, callbacks=[callback], verbose=0).history
+    assert history["learning_rate"] == [0.05, 0.05, 0.05, 0.025, 0.025, 0.0125]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"factor": 1.0}, r"factor must be a number in \[0, 1\)"),
+        ({"patience": -1}, "patience must be at least 0"),
+        ({"cooldown": 0.5}, "cooldown must be an integer"),
+        ({"min_lr": -1.0}, "min_lr must be a number"),
+        ({"mode": "less"}, "mode must be 'auto', 'min' or 'max', got 'less'"),
+    ],
+)
+def test_wrong_arguments_of_a_lowered_rate(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"ReduceLROnPlateau: {message}"):
+        fastnn.callbacks.ReduceLROnPlateau(**arguments)
+
+
+def test_a_schedule_is_not_lowered() -> None:
+    model, x, y = regression(fastnn.SGD(fastnn.schedules.InvScaling(0.1)))
+    before = model.parameters.copy()
+    callback = fastnn.callbacks.ReduceLROnPlateau("loss")
+    with pytest.raises(ValueError, match="ReduceLROnPlateau: learning_rate must be a number"):
+        model.fit(x, y, callbacks=[callback], verbose=0)
+    np.testing.assert_array_equal(model.parameters, before)
+    with pytest.raises(ValueError, match="ReduceLROnPlateau: monitor 'val_loss' is not among"):
+        model.fit(x, y, callbacks=[fastnn.callbacks.ReduceLROnPlateau()], verbose=0)

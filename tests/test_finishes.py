@@ -23,6 +23,7 @@ from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, signature
 from kernel_cases import (
     CASES,
     DTYPES,
+    UPDATE_CASES,
     Draw,
     Example,
     Watched,
@@ -137,7 +138,7 @@ def test_part_of_a_matrix_is_finished_as_by_the_op(
 
 
 @of_both_types
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adam", *UPDATE_CASES])
 def test_update_of_a_tile_that_is_not_finite_raises_the_flag(name: str, dtype: str) -> None:
     example = CASES[name](Draw(name, dtype, 3, {"N": 1, "P": 6 * 20}))
     finish(example, 20, slice(1, 4), slice(3, 18), 0, 0)

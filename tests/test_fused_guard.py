@@ -20,6 +20,7 @@ from fastnn.engine.compiler import address
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fusion_cases import (
+    MORE_OPTIMIZERS,
     OPTIMIZERS,
     Hidden,
     Net,
@@ -191,9 +192,14 @@ def three_layers(optimizer: str, dtype: str, bad_layer: int, bias: bool = True) 
 
 @of_both_programs
 @of_both_types
-@pytest.mark.parametrize("threads", [0, 1, 2, 3])
 @pytest.mark.parametrize("bad_layer", [0, 1, 2])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "threads"),
+    [
+        *((name, threads) for name in OPTIMIZERS for threads in (0, 1, 2, 3)),
+        *((name, 0) for name in MORE_OPTIMIZERS),
+    ],
+)
 def test_one_bad_gradient_leaves_all_as_it_was(
     optimizer: str, bad_layer: int, threads: int, dtype: str, fused: bool
 ) -> None:
@@ -292,7 +298,7 @@ class InterruptionError(Exception):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "adamw", "adamax"])
 def test_interruption_leaves_whole_steps(
     optimizer: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
