@@ -38,8 +38,18 @@ if TYPE_CHECKING:
     from fastnn.layers import Tanh as Tanh
     from fastnn.losses import BinaryCrossentropy as BinaryCrossentropy
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
+    from fastnn.losses import CategoricalHinge as CategoricalHinge
+    from fastnn.losses import CosineSimilarity as CosineSimilarity
+    from fastnn.losses import Hinge as Hinge
+    from fastnn.losses import Huber as Huber
+    from fastnn.losses import KLDivergence as KLDivergence
+    from fastnn.losses import LogCosh as LogCosh
     from fastnn.losses import Loss as Loss
+    from fastnn.losses import MeanAbsoluteError as MeanAbsoluteError
     from fastnn.losses import MeanSquaredError as MeanSquaredError
+    from fastnn.losses import Poisson as Poisson
+    from fastnn.losses import SparsemaxLoss as SparsemaxLoss
+    from fastnn.losses import SquaredHinge as SquaredHinge
     from fastnn.metrics import Accuracy as Accuracy
     from fastnn.model import Sequential as Sequential
     from fastnn.model import load as load
@@ -66,7 +76,22 @@ _PLACES = {
         "Softmax",
         "Tanh",
     ),
-    "losses": ("BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError"),
+    "losses": (
+        "BinaryCrossentropy",
+        "CategoricalCrossentropy",
+        "CategoricalHinge",
+        "CosineSimilarity",
+        "Hinge",
+        "Huber",
+        "KLDivergence",
+        "LogCosh",
+        "Loss",
+        "MeanAbsoluteError",
+        "MeanSquaredError",
+        "Poisson",
+        "SparsemaxLoss",
+        "SquaredHinge",
+    ),
     "metrics": ("Accuracy",),
     "model": ("Sequential", "load"),
     "optimizers": ("SGD", "Adam", "Optimizer"),

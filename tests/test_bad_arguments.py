@@ -49,6 +49,18 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         f"Dropout({rate!r})": (lambda r=rate: fastnn.Dropout(r), r"Dropout: rate .*\[0, 1\)")
         for rate in (1.0, 1, -0.1, np.nan, np.inf, "half", None, True)
     },
+    **{
+        f"label_smoothing {s!r}": (
+            lambda s=s, loss=loss: loss(label_smoothing=s),
+            rf"{loss.__name__}: label_smoothing must be a number in \[0, 1\]",
+        )
+        for s in (-0.1, 1.5, np.nan, "0.1")
+        for loss in (fastnn.BinaryCrossentropy, fastnn.CategoricalCrossentropy)
+    },
+    **{
+        f"Huber({delta!r})": (lambda d=delta: fastnn.Huber(d), r"Huber: delta must be .*\(0, inf\)")
+        for delta in (0, -1.0, np.inf, None)
+    },
     "Dropout seed": (lambda: fastnn.Dropout(0.1, seed=-1), r"Dropout: seed must be"),
     **{
         f"Input({shape!r})": (lambda s=shape: fastnn.Input(s), r"Input: shape must")

@@ -34,7 +34,18 @@ LOSSES: dict[str, Callable[[], fastnn.Loss]] = {
     "categorical on logits": lambda: fastnn.CategoricalCrossentropy(from_logits=True),
     "binary": fastnn.BinaryCrossentropy,
     "binary on logits": lambda: fastnn.BinaryCrossentropy(from_logits=True),
+    "smoothed": lambda: fastnn.BinaryCrossentropy(label_smoothing=0.1),
     "squares": fastnn.MeanSquaredError,
+    "distances": fastnn.MeanAbsoluteError,
+    "Huber": lambda: fastnn.Huber(0.5),
+    "log cosh": fastnn.LogCosh,
+    "Poisson": fastnn.Poisson,
+    "hinge": fastnn.Hinge,
+    "squared hinge": fastnn.SquaredHinge,
+    "categorical hinge": fastnn.CategoricalHinge,
+    "divergence": fastnn.KLDivergence,
+    "cosine": fastnn.CosineSimilarity,
+    "sparsemax": fastnn.SparsemaxLoss,
 }
 
 
@@ -374,8 +385,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Array]], Any], str]
         "class Lion",
     ),
     "an unknown loss": (
-        lambda d, t: d["compiled"]["loss"].update({"class": "Hinge"}),
-        "class Hinge",
+        lambda d, t: d["compiled"]["loss"].update({"class": "Nonesuch"}),
+        "class Nonesuch",
     ),
     "an argument too many": (lambda d, t: d["layers"][0]["config"].update(width=5), "width"),
     "an argument that is wrong": (
