@@ -50,7 +50,15 @@ if TYPE_CHECKING:
     from fastnn.losses import Poisson as Poisson
     from fastnn.losses import SparsemaxLoss as SparsemaxLoss
     from fastnn.losses import SquaredHinge as SquaredHinge
+    from fastnn.metrics import AUC as AUC
     from fastnn.metrics import Accuracy as Accuracy
+    from fastnn.metrics import ConfusionMatrix as ConfusionMatrix
+    from fastnn.metrics import F1Score as F1Score
+    from fastnn.metrics import Metric as Metric
+    from fastnn.metrics import Precision as Precision
+    from fastnn.metrics import R2Score as R2Score
+    from fastnn.metrics import Recall as Recall
+    from fastnn.metrics import TopKCategoricalAccuracy as TopKCategoricalAccuracy
     from fastnn.model import Sequential as Sequential
     from fastnn.model import load as load
     from fastnn.optimizers import SGD as SGD
@@ -92,7 +100,17 @@ _PLACES = {
         "SparsemaxLoss",
         "SquaredHinge",
     ),
-    "metrics": ("Accuracy",),
+    "metrics": (
+        "AUC",
+        "Accuracy",
+        "ConfusionMatrix",
+        "F1Score",
+        "Metric",
+        "Precision",
+        "R2Score",
+        "Recall",
+        "TopKCategoricalAccuracy",
+    ),
     "model": ("Sequential", "load"),
     "optimizers": ("SGD", "Adam", "Optimizer"),
     "training.history": ("History",),

@@ -55,7 +55,7 @@ class Fitting:
 
     def _check_monitors(self) -> None:
         """Refuse a callback that waits for a figure which there will not be."""
-        names = ["loss", *(metric.name for metric in self.model.metrics)]
+        names = ["loss", *(metric.name for metric in self.model.metrics if metric.is_number)]
         if self.validation is not None:
             names += [f"val_{name}" for name in names]
         names.append("learning_rate")
@@ -101,7 +101,7 @@ class Fitting:
         """All epochs."""
         model, data = self.model, self.data
         history, rows = History(), len(data.x)
-        logs: dict[str, float] = {}
+        logs: dict[str, Any] = {}
         if self.shuffle:
             data = data._replace(order=np.arange(rows, dtype=np.int64))
         batch = min(self.batch, rows)
@@ -134,23 +134,23 @@ class Fitting:
 
     def _epoch(
         self, training: Any, data: Sources, batch: int, progress: Progress
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         model, state, rows = self.model, self.model.state, len(data.x)
         assert model.optimizer is not None
         rate = model.optimizer.learning_rate
         state.view(np.float64)[s.LEARNING_RATE] = rate
-        model._clear_sums(state)
+        tally = model.cleared_tally()
         if data.order is not None:
             stream = SHUFFLING + model.epochs_done
             data.order[:] = initializers.generator(model.seed, stream).permutation(rows)
 
         def on_pause() -> None:
             done = int(state[s.FIRST])
-            progress.advance(done, model._means(state, max(done, 1)))
+            progress.advance(done, tally.figures(state, max(done, 1)))
 
         training.epoch(rows, batch, on_pause)
         model.epochs_done += 1
-        logs = model._means(state, rows)
+        logs = tally.figures(state, rows)
         if self.validation is not None:
             held = model.evaluate_checked(self.validation, verbose=self.verbose)
             logs |= {f"val_{name}": value for name, value in held.items()}
@@ -158,7 +158,7 @@ class Fitting:
         return logs
 
 
-def end_all(callbacks: list[Callback], logs: dict[str, float]) -> None:
+def end_all(callbacks: list[Callback], logs: dict[str, Any]) -> None:
     """Call `on_train_end` of each, also after one that fails; then raise the first failure."""
     failures: list[BaseException] = []
     for callback in callbacks:

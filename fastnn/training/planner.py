@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from fastnn import metrics as metrics_module
 from fastnn.engine.tape import Tape
 from fastnn.kernels import state as s
 from fastnn.layers.activation import Activation
@@ -19,13 +20,14 @@ from fastnn.optimizers import Optimizer
 
 
 class Sources(NamedTuple):
-    """Whole arrays: what batches are gathered from, in which order, and where results go."""
+    """Whole arrays: what batches are gathered from, in which order, where results go."""
 
     x: Any
     targets: Any = None
     weights: Any = None
     order: Any = None
     out: Any = None
+    sums: Any = None
 
 
 class Flat(NamedTuple):
@@ -76,15 +78,20 @@ def _forward(tape: Tape, stages: Sequence[Layer], x: Any) -> Any:
 
 
 def _evaluate(
-    tape: Tape, z: Any, targets: Any, weights: Any, loss: Loss, metrics: list[Metric], logits: bool
+    tape: Tape,
+    z: Any,
+    targets: Any,
+    weights: Any,
+    loss: Loss,
+    metrics: list[Metric],
+    logits: bool,
+    sums: Any,
 ) -> Any:
-    """Add up loss and metrics in the state; the handle of the loss's gradient.
+    """Add up loss and metrics in the state and in `sums`; the handle of the loss's gradient.
 
     The metrics come first: after them the loss may write its gradient over z.
     """
-    for index, metric in enumerate(metrics):
-        values = metric.ops(tape, z, targets, loss, logits)
-        tape.op("accumulate", values=values, slot=s.METRIC_SUMS + index, guard=0)
+    metrics_module.accumulate(tape, metrics, z, targets, loss, logits, sums)
     losses, dz = loss.ops(tape, z, targets, weights, logits)
     tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
     return dz
@@ -104,7 +111,7 @@ def training_step(
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
-    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits)
+    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
     if tape.stopped:
         return
     trained = [bool(stage.params) or stage.in_python for stage in stages]
@@ -127,7 +134,8 @@ def evaluation_step(
     """Gather, forward, loss and metrics."""
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
-    _evaluate(tape, _forward(tape, stages, x), targets, weights, loss, metrics, logits)
+    z = _forward(tape, stages, x)
+    _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
 
 
 def prediction_step(tape: Tape, layers: Sequence[Layer], sources: Sources, dtype: str) -> None:
