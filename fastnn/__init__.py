@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adam as Adam
     from fastnn.optimizers import Optimizer as Optimizer
+    from fastnn.training.gradcheck import GradientError as GradientError
+    from fastnn.training.gradcheck import gradcheck as gradcheck
     from fastnn.training.history import History as History
 
 __version__ = "0.1.0"
@@ -113,6 +115,7 @@ _PLACES = {
     ),
     "model": ("Sequential", "load"),
     "optimizers": ("SGD", "Adam", "Optimizer"),
+    "training.gradcheck": ("GradientError", "gradcheck"),
     "training.history": ("History",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}

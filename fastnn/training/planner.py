@@ -97,17 +97,15 @@ def _evaluate(
     return dz
 
 
-def training_step(
+def gradient_step(
     tape: Tape,
     layers: Sequence[Layer],
     loss: Loss,
     metrics: list[Metric],
-    optimizer: Optimizer,
-    flat: Flat,
     sources: Sources,
     dtype: str,
 ) -> None:
-    """Gather, forward, loss and metrics, backward, update."""
+    """Gather, forward, loss and metrics, backward."""
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
@@ -119,6 +117,22 @@ def training_step(
         if not any(trained[: index + 1]):
             break
         delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
+
+
+def training_step(
+    tape: Tape,
+    layers: Sequence[Layer],
+    loss: Loss,
+    metrics: list[Metric],
+    optimizer: Optimizer,
+    flat: Flat,
+    sources: Sources,
+    dtype: str,
+) -> None:
+    """Gather, forward, loss and metrics, backward, update."""
+    gradient_step(tape, layers, loss, metrics, sources, dtype)
+    if tape.stopped:
+        return
     tape.check("guard", g=flat.gradients)
     optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
 
