@@ -97,7 +97,21 @@ class Losses:
 
     version = "1"
     params: ClassVar[list[Any]] = [
-        ["softmax_crossentropy", "sigmoid_binary_crossentropy", "mean_squared_error"],
+        [
+            "softmax_crossentropy",
+            "sigmoid_binary_crossentropy",
+            "mean_squared_error",
+            "mean_absolute_error",
+            "huber",
+            "log_cosh",
+            "poisson",
+            "hinge",
+            "squared_hinge",
+            "kl_divergence",
+            "categorical_hinge",
+            "cosine_similarity",
+            "sparsemax_loss",
+        ],
         [(32, 10), (128, 10), (1024, 1000)],
     ]
     param_names: ClassVar[list[str]] = ["loss", "rows, columns"]

@@ -40,12 +40,32 @@ if TYPE_CHECKING:
     from fastnn.layers import Tanh as Tanh
     from fastnn.losses import BinaryCrossentropy as BinaryCrossentropy
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
+    from fastnn.losses import CategoricalHinge as CategoricalHinge
+    from fastnn.losses import CosineSimilarity as CosineSimilarity
+    from fastnn.losses import Hinge as Hinge
+    from fastnn.losses import Huber as Huber
+    from fastnn.losses import KLDivergence as KLDivergence
+    from fastnn.losses import LogCosh as LogCosh
     from fastnn.losses import Loss as Loss
+    from fastnn.losses import MeanAbsoluteError as MeanAbsoluteError
     from fastnn.losses import MeanSquaredError as MeanSquaredError
+    from fastnn.losses import Poisson as Poisson
+    from fastnn.losses import SparsemaxLoss as SparsemaxLoss
+    from fastnn.losses import SquaredHinge as SquaredHinge
+    from fastnn.metrics import AUC as AUC
     from fastnn.metrics import Accuracy as Accuracy
+    from fastnn.metrics import ConfusionMatrix as ConfusionMatrix
+    from fastnn.metrics import F1Score as F1Score
+    from fastnn.metrics import Metric as Metric
+    from fastnn.metrics import Precision as Precision
+    from fastnn.metrics import R2Score as R2Score
+    from fastnn.metrics import Recall as Recall
+    from fastnn.metrics import TopKCategoricalAccuracy as TopKCategoricalAccuracy
     from fastnn.model import Sequential as Sequential
     from fastnn.model import load as load
     from fastnn.optimizers import *  # noqa: F403
+    from fastnn.training.gradcheck import GradientError as GradientError
+    from fastnn.training.gradcheck import gradcheck as gradcheck
     from fastnn.training.history import History as History
 
 __version__ = "0.1.0"
@@ -66,9 +86,35 @@ _PLACES = {
         "Softmax",
         "Tanh",
     ),
-    "losses": ("BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError"),
-    "metrics": ("Accuracy",),
+    "losses": (
+        "BinaryCrossentropy",
+        "CategoricalCrossentropy",
+        "CategoricalHinge",
+        "CosineSimilarity",
+        "Hinge",
+        "Huber",
+        "KLDivergence",
+        "LogCosh",
+        "Loss",
+        "MeanAbsoluteError",
+        "MeanSquaredError",
+        "Poisson",
+        "SparsemaxLoss",
+        "SquaredHinge",
+    ),
+    "metrics": (
+        "AUC",
+        "Accuracy",
+        "ConfusionMatrix",
+        "F1Score",
+        "Metric",
+        "Precision",
+        "R2Score",
+        "Recall",
+        "TopKCategoricalAccuracy",
+    ),
     "model": ("Sequential", "load"),
+    "training.gradcheck": ("GradientError", "gradcheck"),
     "training.history": ("History",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}

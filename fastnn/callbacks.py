@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastnn.model import Sequential
 
-Logs = dict[str, float]
+Logs = dict[str, Any]
 
 
 class Callback:
@@ -86,9 +86,14 @@ class Monitor(Callback):
     def _improves(self, value: float, other: float | None) -> bool:
         if other is None:
             return not math.isnan(value)
-        more = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
+        more = self.mode == "max" or (self.mode == "auto" and self._more_is_better())
         change = value - other if more else other - value
         return change > self.min_delta
+
+    def _more_is_better(self) -> bool:
+        name = self.monitor.removeprefix("val_")
+        of_metric = any(m.more_is_better for m in self.model.metrics if m.name == name)
+        return of_metric or "acc" in self.monitor
 
     def _figure(self, logs: Logs | None) -> float:
         logs = logs or {}
@@ -97,7 +102,8 @@ class Monitor(Callback):
             raise ValueError(
                 f"{type(self).__name__}: monitor {self.monitor!r} is not among {names}"
             )
-        return logs[self.monitor]
+        figure: float = logs[self.monitor]
+        return figure
 
 
 class EarlyStopping(Monitor):
@@ -112,7 +118,7 @@ class EarlyStopping(Monitor):
     patience : int, at least 0
         Epochs without improvement after which training stops.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" takes more for an accuracy.
+        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy.
     baseline : float, optional
         Improvements that do not beat this one do not count against `patience`.
     restore_best_weights : bool

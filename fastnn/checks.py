@@ -179,13 +179,28 @@ def targets(
             f"{argument} must lie in [0, 1] for binary_crossentropy, "
             f"got values from {values.min()} to {values.max()}"
         )
+    if kind == "counts" and values.min() < 0:
+        raise ValueError(f"{argument} must not be negative for poisson, got {values.min()}")
+    if kind == "signs":
+        values = _signs(values, argument)
     return Targets(np.ascontiguousarray(values, dtype))
+
+
+def _signs(values: Array, argument: str) -> Array:
+    """Targets that are −1 or 1, of such or of zeros and ones."""
+    signed = bool((values < 0).any())
+    good = np.isin(values, (-1, 1) if signed else (0, 1))
+    if not good.all():
+        raise ValueError(
+            f"{argument} must hold -1 and 1, or 0 and 1, for a hinge loss, got {values[~good][0]}"
+        )
+    return values if signed else np.where(values > 0, 1, -1)
 
 
 def _classes(values: Array, argument: str, columns: int, dtype: str) -> Targets:
     if columns < 2:
         raise ValueError(
-            f"categorical_crossentropy needs at least 2 outputs, the network has {columns}; "
+            f"targets that are classes need at least 2 outputs, the network has {columns}; "
             "for two classes with one output use binary_crossentropy"
         )
     if values.ndim == 2 and values.shape[1] == 1:
@@ -245,8 +260,8 @@ def _class_weights(class_weight: object, y: Targets, classes: int, dtype: str) -
         raise TypeError(f"class_weight must be a dict of class to weight, got {class_weight!r}")
     if y.array.ndim == 1:
         labels = y.array
-    elif y.array.shape[1] == 1 and np.isin(y.array, (0, 1)).all():
-        labels, classes = y.array[:, 0].astype(np.int32), 2
+    elif y.array.shape[1] == 1 and any(np.isin(y.array, two).all() for two in ((0, 1), (-1, 1))):
+        labels, classes = (y.array[:, 0] > 0).astype(np.int32), 2
     else:
         raise ValueError("class_weight needs targets that are classes, not soft or several")
     table = np.ones(classes)

@@ -19,6 +19,15 @@ from fastnn.kernels import state as s
 Array = npt.NDArray[Any]
 
 
+def one_hot(tape: Tape, targets: Any, columns: int, on: float = 1.0, off: float = 0.0) -> Any:
+    """Rows with `on` at the label and `off` elsewhere, of labels; targets that are rows as is."""
+    if len(targets.shape) > 1:
+        return targets
+    rows = tape.new((columns,))
+    tape.op("one_hot", out=rows, labels=targets, on=on, off=off)
+    return rows
+
+
 class Loss:
     """A loss: which ops it becomes, and what targets it takes.
 
@@ -27,7 +36,7 @@ class Loss:
     name : str
     fuses : str or None
         The activation that, as the network's last, is computed in one with the loss.
-    targets : {"classes", "probabilities", "values"}
+    targets : {"classes", "probabilities", "values", "signs", "counts"}
         What kind of targets it takes.
     from_logits : bool
         Whether predictions are what that activation has not yet been applied to.
@@ -39,16 +48,31 @@ class Loss:
     from_logits: bool = False
 
     def op_name(self, labels: bool, logits: bool) -> str:
-        """The op for integer labels or dense targets, on logits or on the activation's output."""
-        raise NotImplementedError
+        """The op for integer labels or dense targets, on logits or on the activation's output.
+
+        Unless overridden, it has the loss's name.
+        """
+        return self.name
+
+    def targets_ops(self, tape: Tape, targets: Any, columns: int) -> Any:
+        """Put on `tape` what makes the op's targets of labels (N,) or rows (N, C).
+
+        Unless overridden, labels become one-hot rows.
+        """
+        return one_hot(tape, targets, columns)
+
+    def scalars(self) -> dict[str, float]:
+        """The op's scalars."""
+        return {}
 
     def ops(self, tape: Tape, z: Any, targets: Any, weights: Any, logits: bool) -> tuple[Any, Any]:
         """Put the loss on `tape`: handles of the rows' losses (N,) and of the gradient (N, C)."""
+        targets = self.targets_ops(tape, targets, z.shape[-1])
         loss, dz = tape.new(()), tape.new(tuple(z.shape[1:]))
         labels = len(targets.shape) == 1
         key = "labels" if labels else "targets"
         operands = {"loss": loss, "dz": dz, "z": z, key: targets, "weights": weights}
-        tape.op(self.op_name(labels, logits), **operands)
+        tape.op(self.op_name(labels, logits), **operands, **self.scalars())
         return loss, dz
 
     def forward(self, y_pred: Any, y_true: Any, sample_weight: Any = None) -> float:
@@ -94,18 +118,37 @@ class Loss:
         return f"{type(self).__name__}({arguments})"
 
 
-class _FromLogits(Loss):
+class _Crossentropy(Loss):
     """A loss on probabilities, or on the logits that they come of."""
 
-    def __init__(self, from_logits: bool = False) -> None:
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
         self.from_logits = bool(from_logits)
+        self.label_smoothing = checks.number(
+            type(self).__name__, "label_smoothing", label_smoothing, "[0, 1]"
+        )
+
+    def targets_ops(self, tape: Tape, targets: Any, columns: int) -> Any:
+        """Targets drawn towards an even answer, if they are to be smoothed."""
+        smoothing = self.label_smoothing
+        if smoothing == 0:
+            return targets
+        even = smoothing / self._answers(columns)
+        if len(targets.shape) == 1:
+            return one_hot(tape, targets, columns, on=1 - smoothing + even, off=even)
+        rows = tape.new(tuple(targets.shape[1:]))
+        tape.op("affine", y=rows, x=targets, scale=1 - smoothing, shift=even)
+        return rows
+
+    def _answers(self, columns: int) -> int:
+        """How many answers there are, among which the smoothed share is divided."""
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a loss again."""
-        return {"from_logits": self.from_logits}
+        return {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
 
 
-class CategoricalCrossentropy(_FromLogits):
+class CategoricalCrossentropy(_Crossentropy):
     """−log of the probability given to the right class.
 
     Targets are integer labels (N,), or rows of probabilities (N, C), one-hot or soft. After a
@@ -117,6 +160,8 @@ class CategoricalCrossentropy(_FromLogits):
     ----------
     from_logits : bool
         Whether the network's output is logits.
+    label_smoothing : float in [0, 1]
+        The share s of each target that is divided among all classes: (1 − s) t + s/C.
 
     Examples
     --------
@@ -135,8 +180,11 @@ class CategoricalCrossentropy(_FromLogits):
             "crossentropy" if labels else "crossentropy_soft"
         )
 
+    def _answers(self, columns: int) -> int:
+        return columns
 
-class BinaryCrossentropy(_FromLogits):
+
+class BinaryCrossentropy(_Crossentropy):
     """−y log p − (1−y) log(1−p), the mean over a row's columns.
 
     Targets are numbers in [0, 1]. After a sigmoid, or with ``from_logits=True``, it is computed
@@ -146,6 +194,8 @@ class BinaryCrossentropy(_FromLogits):
     ----------
     from_logits : bool
         Whether the network's output is logits.
+    label_smoothing : float in [0, 1]
+        The share s of each target that is divided among yes and no: (1 − s) y + s/2.
     """
 
     name = "binary_crossentropy"
@@ -156,23 +206,161 @@ class BinaryCrossentropy(_FromLogits):
         """On logits or on probabilities."""
         return "sigmoid_binary_crossentropy" if logits else "binary_crossentropy"
 
+    def _answers(self, columns: int) -> int:
+        return 2
+
 
 class MeanSquaredError(Loss):
     """The mean over a row's columns of (prediction − target)²."""
 
     name = "mean_squared_error"
 
-    def op_name(self, labels: bool, logits: bool) -> str:
-        """There is one."""
-        return "mean_squared_error"
+
+class MeanAbsoluteError(Loss):
+    """The mean over a row's columns of |prediction − target|."""
+
+    name = "mean_absolute_error"
+
+
+class Huber(Loss):
+    """The mean over a row's columns of d²/2 up to d = δ, and δ(d − δ/2) beyond.
+
+    d = |prediction − target|. Huber 1964, *Robust Estimation of a Location Parameter*.
+
+    Parameters
+    ----------
+    delta : float, greater than 0
+        δ, from which on the loss grows in proportion to d.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.Huber(delta=2.0).forward(np.array([[1.0, 5.0]]), np.array([[0.0, 0.0]]))
+    4.25
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = checks.number("Huber", "delta", delta, "(0, inf)")
+
+    def scalars(self) -> dict[str, float]:
+        """δ."""
+        return {"parameter": self.delta}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make such a loss again."""
+        return {"delta": self.delta}
+
+
+class LogCosh(Loss):
+    """The mean over a row's columns of log cosh(prediction − target), as in Keras."""
+
+    name = "log_cosh"
+
+
+class Poisson(Loss):
+    """The mean over a row's columns of p − y log(p + 1e-7), as in Keras.
+
+    Targets y are not negative: counts of what happened where p were expected to. A prediction
+    below −1e-7 has no such loss, and stops training.
+    """
+
+    name = "poisson"
+    targets = "counts"
+
+
+class Hinge(Loss):
+    """The mean over a row's columns of max(1 − yz, 0).
+
+    Targets are −1 and 1, or 0 and 1, where 0 then counts as −1.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.Hinge().forward(np.array([[0.5, 2.0]]), np.array([[0, 1]]))
+    0.75
+    """
+
+    name = "hinge"
+    targets = "signs"
+
+
+class SquaredHinge(Hinge):
+    """The mean over a row's columns of max(1 − yz, 0)², with the targets of `Hinge`."""
+
+    name = "squared_hinge"
+
+
+class CategoricalHinge(Loss):
+    """max(1 + max (1 − t)z − Σ tz, 0) of a row's outputs z, as in Keras.
+
+    Targets t are integer labels (N,), or rows of probabilities (N, C), one-hot or soft. For
+    one-hot rows it asks that the right output exceed all others, and 0, by 1.
+    """
+
+    name = "categorical_hinge"
+    targets = "classes"
+
+
+class KLDivergence(Loss):
+    """Σ t log(t/p) over a row's columns, both clipped to [1e-7, 1] first, as in Keras.
+
+    Kullback & Leibler 1951, *On Information and Sufficiency*. Targets t are rows of probabilities
+    (N, C), or integer labels (N,) for one-hot ones.
+    """
+
+    name = "kl_divergence"
+    targets = "classes"
+
+
+class CosineSimilarity(Loss):
+    """Minus the cosine of the angle between a row of predictions and its targets, as in Keras.
+
+    From −1, where both point the same way, to 1. A norm below 1e-7 counts as 1e-7.
+    """
+
+    name = "cosine_similarity"
+
+
+class SparsemaxLoss(Loss):
+    """−t·z + ½ Σ (z² − τ²) + ½ Σ t² of logits z, the sum over the support of sparsemax(z).
+
+    τ is the threshold of sparsemax(z) = max(z − τ, 0), and the gradient is (sparsemax(z) − t)/N.
+    Martins & Astudillo 2016 (arXiv 1602.02068), equation 25. The network's output is logits.
+    Targets t are integer labels (N,), or rows of probabilities (N, C), one-hot or soft.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.SparsemaxLoss().forward(np.array([[2.0, 1.0]]), [0])  # sparsemax is (1, 0)
+    0.0
+    """
+
+    name = "sparsemax_loss"
+    targets = "classes"
 
 
 LOSSES: dict[str, type[Loss]] = {
     "categorical_crossentropy": CategoricalCrossentropy,
     "sparse_categorical_crossentropy": CategoricalCrossentropy,
     "binary_crossentropy": BinaryCrossentropy,
+    "bce": BinaryCrossentropy,
     "mean_squared_error": MeanSquaredError,
     "mse": MeanSquaredError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mae": MeanAbsoluteError,
+    "huber": Huber,
+    "log_cosh": LogCosh,
+    "logcosh": LogCosh,
+    "poisson": Poisson,
+    "hinge": Hinge,
+    "squared_hinge": SquaredHinge,
+    "categorical_hinge": CategoricalHinge,
+    "kl_divergence": KLDivergence,
+    "kld": KLDivergence,
+    "cosine_similarity": CosineSimilarity,
+    "sparsemax_loss": SparsemaxLoss,
 }
 """Every loss by its names."""
 

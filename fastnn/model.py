@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn import callbacks as callbacks_module
 from fastnn import checks, losses, optimizers, schedules, serialization
 from fastnn import layers as layers_module
@@ -77,6 +75,7 @@ class Sequential(Network):
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: losses.Loss | None = None
         self.metrics: list[metrics_module.Metric] = []
+        self._tally: metrics_module.Tally | None = None
         self.stop_training = False
         self.epochs_done = 0
         self._slots: dict[str, Array] | None = None
@@ -187,15 +186,15 @@ class Sequential(Network):
         y: Any,
         sample_weight: Any = None,
         class_weight: dict[int, float] | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """One step on all rows of x; loss and metrics, as they were before it."""
         self._require_compiled("train_on_batch")
         sources = self._check_data(x, y, sample_weight, class_weight, build=True)
         with self.being_trained("train_on_batch"):
-            self._clear_sums(self.state)
             with self.training_pass(sources, len(sources.x), 0) as one:
+                tally = self.cleared_tally()
                 one.epoch(len(sources.x), len(sources.x))
-            return self._means(self.state, len(sources.x))
+            return tally.figures(self.state, len(sources.x))
 
     def evaluate(
         self,
@@ -204,13 +203,13 @@ class Sequential(Network):
         batch_size: int = DEFAULT_ROWS,
         verbose: int | str = 0,
         sample_weight: Any = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Loss and metrics over all rows of x, without training.
 
         Returns
         -------
         dict
-            ``{"loss": ..., "accuracy": ...}``
+            ``{"loss": ..., "accuracy": ...}``: numbers, and arrays of metrics that are some.
         """
         self._require_compiled("evaluate")
         self._require_built("evaluate")
@@ -246,6 +245,8 @@ class Sequential(Network):
             targets = checks.targets(
                 y, f"{prefix}y", len(rows), self.output_shape, loss.targets, self.dtype
             )
+            for metric in self.metrics:
+                metric.check(self.output_shape[0])
             weights = checks.weights(
                 sample_weight, class_weight, targets, self.output_shape[0], self.dtype, prefix
             )
@@ -267,6 +268,7 @@ class Sequential(Network):
         first = int(self.state[s.STEP])
         cpu.floats(self.state)[s.LEARNING_RATE] = optimizer.rates(first, first + 1)[0]
         flat = self.flat()
+        self._tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
 
         def step(tape: Any, sources: planner.Sources) -> None:
             planner.training_step(
@@ -274,11 +276,12 @@ class Sequential(Network):
             )
 
         hyperparameters = repr((optimizer, loss, self.layers))
+        sources = sources._replace(sums=self._tally.sums)
         return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
 
     def evaluate_checked(
         self, sources: planner.Sources, rows: int = DEFAULT_ROWS, verbose: int = 0
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Loss and metrics over data that have passed the door."""
         loss, _ = self._require_compiled("evaluate")
 
@@ -286,10 +289,12 @@ class Sequential(Network):
             planner.evaluation_step(tape, self.layers, loss, self.metrics, sources, self.dtype)
 
         state, total = cpu.new_state(), len(sources.x)
+        tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
+        sources = sources._replace(sums=tally.sums)
         batch = min(total, rows)
         with self._pass("evaluate", step, sources, room(batch), state, verbose) as one:
             one.epoch(total, batch)
-        return self._means(state, total)
+        return tally.figures(state, total)
 
     def flat(self) -> planner.Flat:
         """The flat vectors of parameters, gradients and the optimizer's own."""
@@ -308,16 +313,11 @@ class Sequential(Network):
             flat = self.flat()
             flat.parameters[:] = flat.slots[optimizers.AVERAGE]
 
-    def _clear_sums(self, state: npt.NDArray[np.int64]) -> None:
-        state[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)] = 0
-
-    def _means(self, state: npt.NDArray[np.int64], rows: int) -> dict[str, float]:
-        """Loss and metrics over the `rows` rows that `state` has summed up."""
-        sums = cpu.floats(state)
-        means = {"loss": float(sums[s.LOSS_SUM]) / rows}
-        for index, metric in enumerate(self.metrics):
-            means[metric.name] = float(sums[s.METRIC_SUMS + index]) / rows
-        return means
+    def cleared_tally(self) -> metrics_module.Tally:
+        """What the training at hand adds up, from nothing on."""
+        assert self._tally is not None
+        self._tally.clear(self.state)
+        return self._tally
 
     # Files.
 
@@ -404,12 +404,15 @@ def _restore(
     compiled = config["compiled"]
     if compiled is not None:
         tables = (optimizers.OPTIMIZERS, losses.LOSSES, metrics_module.METRICS)
-        known = {kind.__name__: kind for table in tables for kind in table.values()}
-        known |= {name: getattr(schedules, name) for name in schedules.__all__}
+        of_optimizers, of_losses, of_metrics = (
+            {kind.__name__: kind for kind in table.values()} for table in tables
+        )
+        of_optimizers |= {name: getattr(schedules, name) for name in schedules.__all__}
+        metrics = compiled["metrics"]
         model.compile(
-            optimizer=serialization.make(compiled["optimizer"], known, custom),
-            loss=serialization.make(compiled["loss"], known, custom),
-            metrics=[serialization.make(entry, known, custom) for entry in compiled["metrics"]],
+            optimizer=serialization.make(compiled["optimizer"], of_optimizers, custom),
+            loss=serialization.make(compiled["loss"], of_losses, custom),
+            metrics=[serialization.make(entry, of_metrics, custom) for entry in metrics],
         )
     own = model._arrays()
     if set(own) != set(arrays):

@@ -253,13 +253,17 @@ def shuffle(draw: Draw) -> Example:
     )
 
 
-def loss(draw: Draw, z: Array, targets: Array, unit: float) -> Example:
+def loss(draw: Draw, z: Array, targets: Array, unit: float, parameter: Any = ()) -> Example:
     """An example of any loss; `unit` is the size of its gradient before the division by N."""
     key = signature(draw.name).arrays[3].name
     formula = getattr(reference, draw.name)
+    more = parameter if isinstance(parameter, tuple) else (parameter,)
     return draw.example(
         {"z": z, key: targets, "weights": draw.weights()},
-        lambda o: dict(zip(("loss", "dz"), formula(o["z"], o[key], o["weights"]), strict=True)),
+        lambda o: dict(
+            zip(("loss", "dz"), formula(o["z"], o[key], o["weights"], *more), strict=True)
+        ),
+        scalars={"parameter": more[0]} if more else {},
         units={"dz": unit / draw.N},
         scale=2.0,  # a sum over a row of differences, each rounded
     )
@@ -281,6 +285,14 @@ def binary_targets(draw: Draw) -> Array:
 
 def zeros_and_ones(draw: Draw) -> Array:
     return draw.rng.integers(0, 2, draw.shape("NC")).astype(draw.dtype)
+
+
+def signs(draw: Draw) -> Array:
+    return 2 * zeros_and_ones(draw) - 1
+
+
+def counts(draw: Draw) -> Array:
+    return draw.rng.poisson(2.0, draw.shape("NC")).astype(draw.dtype)
 
 
 def with_ties(draw: Draw) -> Array:
@@ -310,6 +322,84 @@ def binary_accuracy(draw: Draw) -> Example:
         lambda o: {"hits": reference.binary_accuracy(o["z"], o["targets"], threshold)},
         scalars={"threshold": threshold},
     )
+
+
+def one_hot(draw: Draw) -> Example:
+    on, off = 0.9 + 0.1 / draw.C, 0.1 / draw.C
+    return draw.example(
+        {"labels": draw.labels()},
+        lambda o: {"out": reference.one_hot(o["labels"], draw.C, on, off)},
+        scalars={"on": on, "off": off},
+    )
+
+
+def affine(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NF")},
+        lambda o: {"y": reference.affine(o["x"], 0.9, 0.05)},
+        scalars={"scale": 0.9, "shift": 0.05},
+    )
+
+
+def top_k_accuracy(draw: Draw) -> Example:
+    k = int(draw.rng.integers(1, 6))
+    return draw.example(
+        {"z": with_ties(draw), "targets": with_ties(draw)},
+        lambda o: {"hits": reference.top_k_accuracy(o["z"], o["targets"], k)},
+        scalars={"k": k},
+    )
+
+
+def sums(
+    draw: Draw, z: Array, targets: Array, oracle: Callable[..., Array], **scalars: float
+) -> Example:
+    """An example of an op that adds what `oracle` makes of z and targets to a part of `sums`."""
+    at, part = 3, oracle(z, targets, **scalars).size
+    draw.lengths["A"] = at + part + 2
+
+    def added(o: Operands) -> dict[str, Any]:
+        after = o["sums"].copy()
+        after[at : at + part] += oracle(o["z"], o["targets"], **scalars).ravel()
+        return {"sums": after}
+
+    before = np.zeros(draw.A)
+    before[:at] = before[at + part :] = 7.0
+    return draw.example(
+        {"sums": before, "z": z, "targets": targets}, added, scalars={"at": at, **scalars}
+    )
+
+
+def count_positives(draw: Draw) -> Example:
+    largest = int(draw.rng.integers(0, 2))
+    return sums(draw, draw.normal("NC"), zeros_and_ones(draw), reference.count_positives,
+                threshold=0.25, largest=largest)  # fmt: skip
+
+
+def count_confusion(draw: Draw) -> Example:
+    if draw.rng.integers(0, 2):
+        draw.lengths["C"] = 1
+    targets = zeros_and_ones(draw) if draw.C == 1 else with_ties(draw)
+    return sums(draw, with_ties(draw), targets, reference.count_confusion, threshold=0.5)
+
+
+def count_buckets(draw: Draw) -> Example:
+    # Edges of buckets, and beyond the first and last, where both types agree on the bucket.
+    z = draw.rng.integers(-1, 18, draw.shape("NC")).astype(draw.dtype) / 16
+    targets = draw.rng.integers(0, 5, draw.shape("NC")).astype(draw.dtype) / 4
+    return sums(draw, z, targets, reference.count_buckets, buckets=16)
+
+
+def count_close(draw: Draw) -> Example:
+    example = sums(draw, draw.normal("NC"), draw.normal("NC"), reference.count_close, precision=0.5)
+    del example.scalars["precision"]
+    example.inputs["sums"][example.scalars["at"] + 1] = 0.5
+    return example
+
+
+def sum_squares(draw: Draw) -> Example:
+    example = sums(draw, draw.normal("NC"), draw.normal("NC"), reference.sum_squares)
+    example.scale = draw.N**0.5
+    return example
 
 
 SUM = s.METRIC_SUMS + 2
@@ -592,11 +682,27 @@ LOSSES: dict[str, Callable[[Draw], Example]] = {
         d, d.uniform("NC", 0.01, 0.99), binary_targets(d), 1.0 / d.C
     ),
     "mean_squared_error": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0 / d.C),
+    "mean_absolute_error": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0 / d.C),
+    "huber": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0 / d.C, 0.75),
+    "log_cosh": lambda d: loss(d, d.normal("NC", 3.0), d.normal("NC"), 1.0 / d.C),
+    "poisson": lambda d: loss(d, d.uniform("NC", 0.1, 4.0), counts(d), 10.0 / d.C),
+    "hinge": lambda d: loss(d, d.normal("NC"), signs(d), 1.0 / d.C),
+    "squared_hinge": lambda d: loss(d, d.normal("NC"), signs(d), 1.0 / d.C),
+    "kl_divergence": lambda d: loss(d, d.uniform("NC", 0.01, 0.99), soft_targets(d), 1.0),
+    "categorical_hinge": lambda d: loss(d, d.normal("NC"), soft_targets(d), 1.0),
+    "cosine_similarity": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0),
+    "sparsemax_loss": lambda d: loss(d, d.normal("NC"), soft_targets(d), 1.0),
 }
 METRICS: dict[str, Callable[[Draw], Example]] = {
     "categorical_accuracy": categorical_accuracy,
     "categorical_accuracy_soft": categorical_accuracy_soft,
     "binary_accuracy": binary_accuracy,
+    "top_k_accuracy": top_k_accuracy,
+    "count_positives": count_positives,
+    "count_confusion": count_confusion,
+    "count_buckets": count_buckets,
+    "count_close": count_close,
+    "sum_squares": sum_squares,
 }
 OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
     "guard": guard,
@@ -629,6 +735,8 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "dropout": dropout,
     "shuffle": shuffle,
     **LOSSES,
+    "one_hot": one_hot,
+    "affine": affine,
     **METRICS,
     "accumulate": accumulate,
     **OPTIMIZING,

@@ -50,6 +50,28 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         f"Dropout({rate!r})": (lambda r=rate: fastnn.Dropout(r), r"Dropout: rate .*\[0, 1\)")
         for rate in (1.0, 1, -0.1, np.nan, np.inf, "half", None, True)
     },
+    **{
+        f"label_smoothing {s!r}": (
+            lambda s=s, loss=loss: loss(label_smoothing=s),
+            rf"{loss.__name__}: label_smoothing must be a number in \[0, 1\]",
+        )
+        for s in (-0.1, 1.5, np.nan, "0.1")
+        for loss in (fastnn.BinaryCrossentropy, fastnn.CategoricalCrossentropy)
+    },
+    **{
+        f"Huber({delta!r})": (lambda d=delta: fastnn.Huber(d), r"Huber: delta must be .*\(0, inf\)")
+        for delta in (0, -1.0, np.inf, None)
+    },
+    "BinaryAccuracy": (lambda: metrics.BinaryAccuracy(np.nan), r"threshold must be a number"),
+    "TopK": (lambda: fastnn.TopKCategoricalAccuracy(0), r"k must be at least 1, got 0"),
+    "Precision": (lambda: fastnn.Precision([0.5]), r"Precision: thresholds must be a number"),
+    "Recall": (lambda: fastnn.Recall(class_id=-1), r"Recall: class_id must be at least 0"),
+    "F1Score": (lambda: fastnn.F1Score("mean"), r"F1Score: average must be one of .*'mean'"),
+    "F1Score, threshold": (lambda: fastnn.F1Score(threshold="0"), r"F1Score: threshold must be"),
+    "AUC": (lambda: fastnn.AUC(2), r"AUC: num_thresholds must be at least 3, got 2"),
+    "AUC, curve": (lambda: fastnn.AUC(curve="roc"), r"AUC: curve must be 'ROC' or 'PR', got 'roc'"),
+    "R2Score": (lambda: fastnn.R2Score("mean"), r"R2Score: class_aggregation must be one of"),
+    "metric name": (lambda: fastnn.AUC(name=5), r"AUC: name must be a string, got 5"),
     "Dropout seed": (lambda: fastnn.Dropout(0.1, seed=-1), r"Dropout: seed must be"),
     **{
         f"Input({shape!r})": (lambda s=shape: fastnn.Input(s), r"Input: shape must")

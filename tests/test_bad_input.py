@@ -103,7 +103,11 @@ def test_bad_batch_size_elsewhere(trained: fastnn.Sequential, batch_size: Any) -
         ("mse", 1, x_with(HUGE, float)[:, 3:], r"y must be finite in float32, got 1e\+300"),
         ("binary_crossentropy", 1, Y, r"y must lie in \[0, 1\].*from 0 to 2"),
         ("binary_crossentropy", 1, -ONE_HOT[:, :1], r"y must lie in \[0, 1\]"),
-        ("categorical_crossentropy", 1, 0 * Y, r"categorical_crossentropy needs at least 2"),
+        ("categorical_crossentropy", 1, 0 * Y, r"classes need at least 2 outputs"),
+        ("poisson", 1, -ONE_HOT[:, :1], r"y must not be negative for poisson, got -1"),
+        ("hinge", 1, Y, r"y must hold -1 and 1, or 0 and 1, for a hinge loss, got 2"),
+        ("squared_hinge", 1, Y - 1, r"y must hold -1 and 1, or 0 and 1.*, got 0"),
+        ("kl_divergence", 3, 2 * ONE_HOT, r"y must have rows of probabilities"),
     ],
 )
 def test_bad_y_of_other_losses(loss: str, units: int, bad: Any, words: str) -> None:

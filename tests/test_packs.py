@@ -24,6 +24,8 @@ from fastnn import checks, cli
 from fastnn.engine import cache, catalogue, compiler, packs
 from fastnn.engine.compiler import Key
 from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, FUNCTIONS, NAMES
+from fastnn.losses import LOSSES
+from fastnn.metrics import METRICS
 from fastnn.optimizers import OPTIMIZERS
 from fastnn.schedules import InvScaling
 from fastnn.training import loop
@@ -93,7 +95,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[Key]]:
     return of
 
 
-def tasks(dtype: str) -> Iterator[tuple[str, str, list[Any], Any]]:
+def tasks(dtype: str) -> Iterator[tuple[str, Any, list[Any], Any]]:
     """A last activation, a loss, metrics and targets, for every loss in every form."""
     labels = np.arange(8) % 3
     soft = np.eye(3)[labels]
@@ -103,6 +105,11 @@ def tasks(dtype: str) -> Iterator[tuple[str, str, list[Any], Any]]:
         yield last, "categorical_crossentropy", ["accuracy"], soft
         yield last, "binary_crossentropy", ["accuracy"], yes
         yield last, "mean_squared_error", [], soft
+    every_metric = {kind: name for name, kind in METRICS.items()}
+    for kind in set(LOSSES.values()):
+        yield "linear", kind(), list(every_metric.values()), soft
+    smoothed = fastnn.CategoricalCrossentropy(label_smoothing=0.1)
+    yield "softmax", smoothed, ["accuracy"], 0.5 * soft + 0.5 / 3
 
 
 @pytest.mark.parametrize("dtype", catalogue.REALS)

@@ -39,6 +39,7 @@ def probabilities(rng: np.random.Generator) -> Array:
 
 # Every function once, with arguments that suit it: for what holds of all of them.
 X, Y, P, W = np.random.default_rng(0).uniform(0.1, 0.9, (4, ROWS, COLUMNS))
+SIGNS = np.where(Y > 0.5, 1.0, -1.0)
 LABELS, ROW_WEIGHTS = np.array([0, 3, 1, 1, 2]), np.array([1.0, 0.5, 2.0, 0.0, 3.0])
 CALLS: dict[str, tuple[Any, ...]] = {
     "dense_forward": (X, W.T, P[0, :1]),
@@ -59,9 +60,27 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "sigmoid_binary_crossentropy": (X, Y, ROW_WEIGHTS),
     "binary_crossentropy": (P, Y, ROW_WEIGHTS),
     "mean_squared_error": (X, Y, ROW_WEIGHTS),
+    "mean_absolute_error": (X, Y, ROW_WEIGHTS),
+    "huber": (X, Y, ROW_WEIGHTS, 0.3),
+    "log_cosh": (X, Y, ROW_WEIGHTS),
+    "poisson": (X, Y, ROW_WEIGHTS),
+    "hinge": (X, SIGNS, ROW_WEIGHTS),
+    "squared_hinge": (X, SIGNS, ROW_WEIGHTS),
+    "kl_divergence": (P, Y, ROW_WEIGHTS),
+    "categorical_hinge": (X, Y, ROW_WEIGHTS),
+    "cosine_similarity": (X, Y, ROW_WEIGHTS),
+    "sparsemax_loss": (X, Y, ROW_WEIGHTS),
+    "one_hot": (LABELS, COLUMNS, 0.9, 0.1),
+    "affine": (X, 0.9, 0.1),
     "categorical_accuracy": (X, LABELS),
     "categorical_accuracy_soft": (X, Y),
     "binary_accuracy": (X, Y, 0.5),
+    "top_k_accuracy": (X, Y, 2),
+    "count_positives": (X, Y, 0.5, True),
+    "count_confusion": (X, Y, 0.5),
+    "count_buckets": (X, Y, 7),
+    "count_close": (X, Y, 0.2),
+    "sum_squares": (X, Y),
     "dropout_mask": ((ROWS, COLUMNS), 0.5, 1, 2, 3),
     "dropout_forward": (X, 0.5, 1, 2, 3),
     "dropout_backward": (X, 0.5, 1, 2, 3),
@@ -244,6 +263,12 @@ def case(name: str, rng: np.random.Generator) -> tuple[Array, Array]:
         return (logits if name.startswith("softmax") else soft), LABELS
     if name in ("categorical_crossentropy_soft", "binary_crossentropy"):
         return soft, rng.uniform(0.0, 1.0, size=(ROWS, COLUMNS))
+    if name in ("poisson", "kl_divergence"):
+        return soft, rng.uniform(0.1, 0.9, size=(ROWS, COLUMNS))
+    if name in ("hinge", "squared_hinge"):
+        return logits, SIGNS
+    if name == "sparsemax_loss":
+        return logits, soft
     # Rows of targets that do not sum to 1, which softmax_crossentropy_soft promises to take.
     return logits, rng.uniform(0.0, 1.0, size=(ROWS, COLUMNS))
 
@@ -263,7 +288,17 @@ def torch_loss_rows(torch: Any, name: str, z: Any, targets: Array) -> Any:
     if name == "binary_crossentropy":
         q = z.clamp(1e-7, 1.0 - 1e-7)
         return functional.binary_cross_entropy(q, t, reduction="none").mean(dim=1)
-    return functional.mse_loss(z, t, reduction="none").mean(dim=1)
+    if name == "huber":
+        return functional.huber_loss(z, t, reduction="none").mean(dim=1)
+    if name == "poisson":
+        options = {"log_input": False, "eps": 1e-7, "reduction": "none"}
+        return functional.poisson_nll_loss(z, t, **options).mean(dim=1)
+    if name == "kl_divergence":
+        return functional.kl_div(torch.log(z), t, reduction="none").sum(dim=1)
+    if name == "cosine_similarity":
+        return -functional.cosine_similarity(z, t, dim=1)
+    loss = {"mean_squared_error": "mse_loss", "mean_absolute_error": "l1_loss"}[name]
+    return getattr(functional, loss)(z, t, reduction="none").mean(dim=1)
 
 
 LOSSES = [
@@ -274,11 +309,18 @@ LOSSES = [
     "sigmoid_binary_crossentropy",
     "binary_crossentropy",
     "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "poisson",
+    "kl_divergence",
+    "cosine_similarity",
 ]
+# PyTorch has no function of its own for these; `test_losses.py` has Keras's.
+NOT_IN_TORCH = ["log_cosh", "hinge", "squared_hinge", "categorical_hinge", "sparsemax_loss"]
 
 
 @pytest.mark.parametrize("weights", [None, ROW_WEIGHTS], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, *NOT_IN_TORCH])
 def test_loss_gradient_by_central_differences(
     name: str, weights: Array | None, rng: np.random.Generator
 ) -> None:
@@ -312,7 +354,7 @@ def test_loss_against_torch(
 
 
 def test_weights_multiply_rows(rng: np.random.Generator) -> None:
-    for name in LOSSES:
+    for name in [*LOSSES, *NOT_IN_TORCH]:
         z, targets = case(name, rng)
         loss_rows, gradient = getattr(reference, name)(z, targets)
         weighted_rows, weighted_gradient = getattr(reference, name)(z, targets, ROW_WEIGHTS)
@@ -386,6 +428,17 @@ def test_nan_is_not_hidden(name: str, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(np.isnan(gradient).all(axis=1), np.arange(ROWS) == 2)
 
 
+def test_sparsemax_loss_by_hand() -> None:
+    # sparsemax of (2, 1, 0), and of all that has such a lead, is one-hot; of (1/2, 0) it is
+    # (3/4, 1/4) with tau = -1/4: -z_y + ((1/4 - 1/16) + (0 - 1/16)) / 2 + 1/2.
+    loss, dz = reference.sparsemax_loss([[2.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]])
+    assert_close(loss, [0.0])
+    assert_close(dz, [[0.0, 0.0, 0.0]])
+    loss, dz = reference.sparsemax_loss([[0.5, 0.0]], [[0.0, 1.0]])
+    assert_close(loss, [0.0625 + 0.5])
+    assert_close(dz, [[0.75, -0.75]])
+
+
 # Metrics
 
 
@@ -402,6 +455,39 @@ def test_binary_accuracy_is_strict_at_the_threshold() -> None:
     assert_close(reference.binary_accuracy(z, targets, 0.5), [2.0 / 3.0, 2.0 / 3.0])
     assert_close(reference.binary_accuracy(z, targets, 0.0), [2.0 / 3.0, 2.0 / 3.0])
     assert_close(reference.binary_accuracy(z, targets, 0.65), [1.0 / 3.0, 2.0 / 3.0])
+
+
+def test_sums_against_scikit_learn(rng: np.random.Generator) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    z, targets = rng.normal(size=(2, 40, COLUMNS))
+    labels, taken = targets.argmax(axis=1), z.argmax(axis=1)
+    confusion = reference.count_confusion(z, targets, 0.5)
+    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(labels, taken))
+    single = metrics.confusion_matrix(targets[:, 0] > 0.5, z[:, 0] > 0.1)
+    np.testing.assert_array_equal(reference.count_confusion(z[:, :1], targets[:, :1], 0.1), single)
+    per_class = metrics.multilabel_confusion_matrix(targets > 0.5, z > 0.1)
+    right, said, true = reference.count_positives(z, targets, 0.1).T
+    np.testing.assert_array_equal(right, per_class[:, 1, 1])
+    np.testing.assert_array_equal(said, per_class[:, :, 1].sum(axis=1))
+    np.testing.assert_array_equal(true, per_class[:, 1].sum(axis=1))
+    mean, squares, errors = reference.sum_squares(z, targets).T
+    assert_close(mean, targets.mean(axis=0))
+    r2 = metrics.r2_score(targets, z, multioutput="raw_values")
+    assert_close(1 - errors / squares, r2, scale=10.0)  # sums of 40 terms
+    for k in range(1, COLUMNS):
+        hits = reference.top_k_accuracy(z, targets, k).mean()
+        assert hits == metrics.top_k_accuracy_score(labels, z, k=k, labels=range(COLUMNS))
+
+
+def test_counts_by_hand() -> None:
+    z, t = [[0.0, 0.25], [0.26, 1.0], [2.0, -1.0]], [[1.0, 0.0], [0.5, 1.0], [1.0, 0.0]]
+    np.testing.assert_array_equal(
+        reference.count_buckets(z, t, 4), [[1.0, 2.0], [0.5, 0.5], [0.0, 0.0], [2.0, 0.0]]
+    )
+    np.testing.assert_array_equal(reference.count_close(z, t, 0.25), [2.0])
+    np.testing.assert_array_equal(
+        reference.count_positives(z, t, 0.5, largest=True), [[1.0, 1.0, 2.0], [1.0, 2.0, 1.0]]
+    )
 
 
 # Random bits

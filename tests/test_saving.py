@@ -41,8 +41,38 @@ LOSSES: dict[str, Callable[[], fastnn.Loss]] = {
     "categorical on logits": lambda: fastnn.CategoricalCrossentropy(from_logits=True),
     "binary": fastnn.BinaryCrossentropy,
     "binary on logits": lambda: fastnn.BinaryCrossentropy(from_logits=True),
+    "smoothed": lambda: fastnn.BinaryCrossentropy(label_smoothing=0.1),
     "squares": fastnn.MeanSquaredError,
+    "distances": fastnn.MeanAbsoluteError,
+    "Huber": lambda: fastnn.Huber(0.5),
+    "log cosh": fastnn.LogCosh,
+    "Poisson": fastnn.Poisson,
+    "hinge": fastnn.Hinge,
+    "squared hinge": fastnn.SquaredHinge,
+    "categorical hinge": fastnn.CategoricalHinge,
+    "divergence": fastnn.KLDivergence,
+    "cosine": fastnn.CosineSimilarity,
+    "sparsemax": fastnn.SparsemaxLoss,
 }
+
+
+METRICS = [
+    fastnn.Accuracy(),
+    metrics.CategoricalAccuracy(name="right"),
+    metrics.BinaryAccuracy(0.4),
+    fastnn.TopKCategoricalAccuracy(2),
+    fastnn.Precision(0.3, class_id=1),
+    fastnn.Recall(0.4),
+    fastnn.F1Score("macro", 0.35),
+    fastnn.AUC(50, "PR"),
+    fastnn.ConfusionMatrix(0.4),
+    metrics.MeanSquaredError(),
+    metrics.RootMeanSquaredError(),
+    metrics.MeanAbsoluteError(),
+    metrics.CosineSimilarity(),
+    fastnn.R2Score(None),
+    metrics.RegressionAccuracy(),
+]
 
 
 class Scale(fastnn.Layer):
@@ -192,10 +222,19 @@ def test_losses_come_back(name: str, path: Path) -> None:
     assert loaded.evaluate(x, y) == model.evaluate(x, y)
 
 
+def test_metrics_come_back(path: Path) -> None:
+    model = fastnn.Sequential([fastnn.Dense(CLASSES, "softmax")], (FEATURES,), seed=1)
+    model.compile("sgd", "categorical_crossentropy", METRICS)
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert [repr(metric) for metric in loaded.metrics] == [repr(metric) for metric in METRICS]
+    np.testing.assert_equal(loaded.evaluate(*data()), model.evaluate(*data()))
+
+
 def test_everything_that_has_a_name_was_tried() -> None:
     assert {type(make()) for make in OPTIMIZERS.values()} == set(optimizers.OPTIMIZERS.values())
     assert {type(make()) for make in LOSSES.values()} == set(losses.LOSSES.values())
-    assert set(metrics.METRICS.values()) == {fastnn.Accuracy}
+    assert {type(metric) for metric in METRICS} == set(metrics.METRICS.values())
 
 
 def test_a_model_that_is_not_compiled(path: Path) -> None:
@@ -413,8 +452,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Array]], Any], str]
         "class Tiger",
     ),
     "an unknown loss": (
-        lambda d, t: d["compiled"]["loss"].update({"class": "Hinge"}),
-        "class Hinge",
+        lambda d, t: d["compiled"]["loss"].update({"class": "Nonesuch"}),
+        "class Nonesuch",
     ),
     "an argument too many": (lambda d, t: d["layers"][0]["config"].update(width=5), "width"),
     "an argument that is wrong": (

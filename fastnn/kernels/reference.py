@@ -231,6 +231,153 @@ def mean_squared_error(
     return w * ((z - y) ** 2).mean(axis=1), 2.0 * w[:, None] * (z - y) / z.size
 
 
+def _of_columns(
+    terms: Array, slopes: Array, weights: ArrayLike | None, mean: bool = True
+) -> tuple[Array, Array]:
+    """Rows' losses and the gradient, of a loss that adds up terms over a row's columns."""
+    w = _weights(weights, len(terms))
+    divisor = terms.shape[1] if mean else 1
+    return w * terms.sum(axis=1) / divisor, w[:, None] * slopes / divisor / len(terms)
+
+
+def mean_absolute_error(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of |z - y| over a row's C columns; the derivative at 0 is taken to be 0."""
+    z, y = _float64(z, targets)
+    return _of_columns(np.abs(z - y), np.sign(z - y), weights)
+
+
+def huber(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None, delta: float = 1.0
+) -> tuple[Array, Array]:
+    """Huber's loss, d^2 / 2 where d = |z - y| <= delta, else delta d - delta^2 / 2; the mean.
+
+    Huber, Robust Estimation of a Location Parameter (1964); as in Keras.
+    """
+    z, y = _float64(z, targets)
+    d = np.abs(z - y)
+    terms = np.where(d <= delta, d**2 / 2, delta * d - delta**2 / 2)
+    return _of_columns(terms, np.clip(z - y, -delta, delta), weights)
+
+
+def log_cosh(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of log cosh(z - y) over a row's C columns; near 0 as log(1 + 2 sinh^2((z - y) / 2))."""
+    z, y = _float64(z, targets)
+    d = np.abs(z - y)
+    near = np.log1p(2 * np.sinh(np.minimum(d, 2.0) / 2) ** 2)
+    terms = np.where(d <= 2.0, near, np.logaddexp(d, -d) - np.log(2))
+    return _of_columns(terms, np.tanh(z - y), weights)
+
+
+def poisson(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of z - y log(z + 1e-7) over a row's C columns: Keras's Poisson loss."""
+    z, y = _float64(z, targets)
+    shifted = z + PROBABILITY_EPSILON
+    return _of_columns(z - y * np.log(shifted), 1 - y / shifted, weights)
+
+
+def hinge(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of max(1 - y z, 0) over a row's C columns, of targets y that are -1 or 1."""
+    z, y = _float64(z, targets)
+    return _of_columns(np.maximum(1 - y * z, 0), np.where(1 - y * z <= 0, 0.0, -y), weights)
+
+
+def squared_hinge(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of max(1 - y z, 0)^2 over a row's C columns, of targets y that are -1 or 1."""
+    z, y = _float64(z, targets)
+    margin = np.maximum(1 - y * z, 0)
+    return _of_columns(margin**2, -2 * y * margin, weights)
+
+
+def kl_divergence(
+    p: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Kullback-Leibler divergence sum_k t log(t / p), both clipped to [1e-7, 1], as in Keras."""
+    p, t = _float64(p, targets)
+    q, t = np.clip(p, PROBABILITY_EPSILON, 1), np.clip(t, PROBABILITY_EPSILON, 1)
+    slopes = np.where((p < PROBABILITY_EPSILON) | (p > 1), 0.0, -t / q)
+    return _of_columns(t * (np.log(t) - np.log(q)), slopes, weights, mean=False)
+
+
+def categorical_hinge(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """max(1 + max_k (1 - t) z - sum_k t z, 0) a row, as in Keras; of equal maxima the first."""
+    z, t = _float64(z, targets)
+    rows = np.arange(len(z))
+    w, others = _weights(weights, len(z)), (1 - t) * z
+    best = others.argmax(axis=1)
+    margin = 1 + others[rows, best] - (t * z).sum(axis=1)
+    slopes = -t
+    slopes[rows, best] += 1 - t[rows, best]
+    active = np.where(margin <= 0, 0.0, w)
+    return np.where(margin <= 0, 0.0, w * margin), active[:, None] * slopes / len(z)
+
+
+def cosine_similarity(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Minus the cosine of the angle between a row of z and its target; norms count 1e-7 at least.
+
+    Of unit vectors u = z / |z| and v = y / |y|: loss = -w u v, dz = w ((u v) u - v) / |z| / N.
+    """
+    z, y = _float64(z, targets)
+    w = _weights(weights, len(z))[:, None]
+    size = np.linalg.norm(z, axis=1, keepdims=True)
+    norm = np.maximum(size, PROBABILITY_EPSILON)
+    u, v = z / norm, y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), PROBABILITY_EPSILON)
+    cosine = (u * v).sum(axis=1, keepdims=True)
+    along = np.where(size <= PROBABILITY_EPSILON, 0.0, cosine) * u
+    return -(w * cosine)[:, 0], w * (along - v) / norm / len(z)
+
+
+def _sparsemax(z: Array) -> Array:
+    """Projection of each row on the simplex, by sorting: Martins & Astudillo 2016, algorithm 1."""
+    descending = -np.sort(-z, axis=1)
+    sums, k = descending.cumsum(axis=1), np.arange(1, z.shape[1] + 1)
+    size = (1 + k * descending > sums).sum(axis=1)
+    tau = (sums[np.arange(len(z)), size - 1] - 1) / size
+    return np.maximum(z - tau[:, None], 0.0)
+
+
+def sparsemax_loss(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Sparsemax loss of rows of target probabilities t. Martins & Astudillo 2016, arXiv 1602.02068.
+
+    With p = sparsemax(z), as a Fenchel-Young loss (Blondel, Martins & Niculae 2020, JMLR 21):
+    loss = w (p z - |p|^2 / 2 + |t|^2 / 2 - t z) and dz = w (p - t) / N. For one-hot t that is the
+    paper's -z_y + sum_S (z^2 - tau^2) / 2 + 1 / 2.
+    """
+    z, t = _float64(z, targets)
+    z = z - z.max(axis=1, keepdims=True)
+    w, p = _weights(weights, len(z)), _sparsemax(z)
+    loss = ((p - t) * z + (t**2 - p**2) / 2).sum(axis=1)
+    return w * loss, w[:, None] * (p - t) / len(z)
+
+
+# Targets in another form
+
+
+def one_hot(labels: ArrayLike, columns: int, on: float, off: float) -> Array:
+    """Rows (N, C) with `on` at the label and `off` elsewhere."""
+    return np.where(_one_hot(labels, columns) == 1.0, float(on), float(off))
+
+
+def affine(x: ArrayLike, scale: float, shift: float) -> Array:
+    """scale x + shift, of any shape."""
+    return scale * np.asarray(x, dtype=np.float64) + shift
+
+
 # Metrics, one value a row
 
 
@@ -252,6 +399,68 @@ def binary_accuracy(z: ArrayLike, targets: ArrayLike, threshold: float) -> Array
     z, y = _float64(z, targets)
     share: Array = ((z > threshold) == (y > 0.5)).mean(axis=1)
     return share
+
+
+def top_k_accuracy(z: ArrayLike, targets: ArrayLike, k: int) -> Array:
+    """1 where fewer than k of a row of z are above that of the largest target, else 0."""
+    z, t = _float64(z, targets)
+    own = z[np.arange(len(z)), t.argmax(axis=1)]
+    return np.where((z > own[:, None]).sum(axis=1) < k, 1.0, 0.0)
+
+
+# Metrics, sums over all rows
+
+
+def _said(z: Array, threshold: float, largest: bool) -> NDArray[np.bool_]:
+    return np.arange(z.shape[1]) == z.argmax(axis=1)[:, None] if largest else z > threshold
+
+
+def count_positives(
+    z: ArrayLike, targets: ArrayLike, threshold: float, largest: bool = False
+) -> Array:
+    """For each column: rows right, said and true positive, (C, 3).
+
+    A target above 1/2 is positive, and a z above the threshold, or with `largest` a row's largest,
+    the first on ties.
+    """
+    z, t = _float64(z, targets)
+    said, true = _said(z, threshold, largest), t > 0.5
+    counts: Array = np.stack([said & true, said, true], axis=2).sum(axis=0).astype(np.float64)
+    return counts
+
+
+def count_confusion(z: ArrayLike, targets: ArrayLike, threshold: float) -> Array:
+    """How many rows of class a were taken for class b, at [a, b]; one column is two classes."""
+    z, t = _float64(z, targets)
+    if z.shape[1] == 1:
+        z, t = np.hstack([z <= threshold, z > threshold]), np.hstack([t <= 0.5, t > 0.5])
+    counts = np.zeros((z.shape[1], z.shape[1]))
+    np.add.at(counts, (t.argmax(axis=1), z.argmax(axis=1)), 1.0)
+    return counts
+
+
+def count_buckets(z: ArrayLike, targets: ArrayLike, buckets: int) -> Array:
+    """Sums of t and of 1 - t over the predictions in (b, b + 1] / buckets, (buckets, 2).
+
+    What lies below or above is in the first or last bucket. Keras sorts them so for its AUC.
+    """
+    z, t = _float64(z, targets)
+    bucket = np.clip(np.ceil(z * buckets) - 1, 0, buckets - 1).astype(int).ravel()
+    of = [np.bincount(bucket, v.ravel(), buckets) for v in (t, 1 - t)]
+    return np.stack(of, axis=1)
+
+
+def count_close(z: ArrayLike, targets: ArrayLike, precision: float) -> Array:
+    """The number of elements of z nearer to their targets than `precision`, (1,)."""
+    z, t = _float64(z, targets)
+    return np.array([(np.abs(z - t) < precision).sum()], dtype=np.float64)
+
+
+def sum_squares(z: ArrayLike, targets: ArrayLike) -> Array:
+    """For each column: the targets' mean, their squares about it, and those of z - y, (C, 3)."""
+    z, y = _float64(z, targets)
+    mean = y.mean(axis=0)
+    return np.stack([mean, ((y - mean) ** 2).sum(axis=0), ((z - y) ** 2).sum(axis=0)], axis=1)
 
 
 # Random bits

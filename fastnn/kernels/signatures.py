@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fastnn.kernels import updates
+from fastnn.kernels.pointwise import PAIRS
 
 ITEM_BYTES = {
     "uint8": 1,
@@ -104,6 +105,7 @@ def _parse(name: str, parts: str, text: str, in_place: str) -> Signature:
 _LOSS = "loss[N] dz[N,C] z[N,C] {targets} weights[N]?"
 _DENSE_TARGETS = _LOSS.format(targets="targets[N,C]")
 _LABELS = _LOSS.format(targets="labels:int32[N]")
+_SUMS = "sums:float64[A] z[N,C] targets[N,C] at=int"
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 """Elementwise activations whose derivative is a function of their output."""
@@ -137,13 +139,21 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
     "categorical_crossentropy": ("N", _LABELS, "dz z"),
-    "categorical_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
-    "sigmoid_binary_crossentropy": ("N", _DENSE_TARGETS, "dz z"),
-    "binary_crossentropy": ("N", _DENSE_TARGETS, "dz z"),
-    "mean_squared_error": ("N", _DENSE_TARGETS, "dz z"),
+    **{loss: ("N", _DENSE_TARGETS + " parameter=float", "dz z") for loss in PAIRS},
+    "categorical_hinge": ("N", _DENSE_TARGETS, "dz z"),
+    "cosine_similarity": ("N", _DENSE_TARGETS, "dz z"),
+    "sparsemax_loss": ("N", _DENSE_TARGETS, "dz z"),
+    "one_hot": ("N", "out[N,C] labels:int32[N] on=float off=float", ""),
+    "affine": ("N", "y[N,F] x[N,F] scale=float shift=float", ""),
     "categorical_accuracy": ("N", "hits[N] z[N,C] labels:int32[N]", ""),
     "categorical_accuracy_soft": ("N", "hits[N] z[N,C] targets[N,C]", ""),
     "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
+    "top_k_accuracy": ("N", "hits[N] z[N,C] targets[N,C] k=int", ""),
+    "count_positives": ("first", _SUMS + " threshold=float largest=int", ""),
+    "count_confusion": ("first", _SUMS + " threshold=float", ""),
+    "count_buckets": ("first", _SUMS + " buckets=int", ""),
+    "count_close": ("first", _SUMS, ""),
+    "sum_squares": ("first", _SUMS, ""),
     "accumulate": ("first", "values[N] slot=int guard=int", ""),
     "guard": ("P", "g[P]", ""),
     "clip_value": ("P", "g[P] limit=float", ""),

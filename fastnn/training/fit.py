@@ -68,7 +68,7 @@ class Fitting:
 
     def _check_monitors(self) -> None:
         """Refuse a callback that waits for a figure which there will not be."""
-        names = ["loss", *(metric.name for metric in self.model.metrics)]
+        names = ["loss", *(metric.name for metric in self.model.metrics if metric.is_number)]
         if self.validation is not None:
             names += [f"val_{name}" for name in names]
         names.append("learning_rate")
@@ -114,7 +114,7 @@ class Fitting:
         """All epochs."""
         model, rows = self.model, len(self.data.x)
         history, batch = History(), min(self.batch, rows)
-        logs: dict[str, float] = {}
+        logs: dict[str, Any] = {}
         progress = Progress(self.verbose, self.epochs, rows)
         model.stop_training = False
         for callback in self.callbacks:
@@ -157,21 +157,21 @@ class Fitting:
 
     def _epoch(
         self, training: Any, data: Sources, batch: int, progress: Progress
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         model, state, rows = self.model, self.model.state, len(data.x)
         rates = self._rates(data, batch)
         state.view(np.float64)[s.LEARNING_RATE] = rates[0]
-        model._clear_sums(state)
+        tally = model.cleared_tally()
         if data.order is not None:
             shuffle(data.order, model.seed, model.epochs_done)
 
         def on_pause() -> None:
             done = int(state[s.FIRST])
-            progress.advance(done, model._means(state, max(done, 1)))
+            progress.advance(done, tally.figures(state, max(done, 1)))
 
         training.epoch(rows, batch, on_pause)
         model.epochs_done += 1
-        logs = model._means(state, rows)
+        logs = tally.figures(state, rows)
         if self.validation is not None:
             held = model.evaluate_checked(self.validation, verbose=self.verbose)
             logs |= {f"val_{name}": value for name, value in held.items()}
@@ -190,7 +190,7 @@ class Fitting:
         return rates
 
 
-def end_all(callbacks: list[Callback], logs: dict[str, float]) -> None:
+def end_all(callbacks: list[Callback], logs: dict[str, Any]) -> None:
     """Call `on_train_end` of each, also after one that fails; then raise the first failure."""
     failures: list[BaseException] = []
     for callback in callbacks:

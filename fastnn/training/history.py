@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class History:
     """One list for each quantity, one entry for each epoch.
 
     Attributes
     ----------
-    history : dict of str to list of float
-        ``loss``, each metric, the same with ``val_`` before it, and ``learning_rate``,
-        that of the epoch's last step.
+    history : dict of str to list
+        ``loss``, each metric, the same with ``val_`` before it, and ``learning_rate``, that of the
+        epoch's last step: numbers, and arrays of metrics that are some.
     epoch : list of int
         The epochs' numbers, from 0.
     """
 
     def __init__(self) -> None:
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
-    def append(self, epoch: int, logs: dict[str, float]) -> None:
+    def append(self, epoch: int, logs: dict[str, Any]) -> None:
         """Add one epoch's figures."""
         self.epoch.append(epoch)
         for name, value in logs.items():

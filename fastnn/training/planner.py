@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from fastnn import metrics as metrics_module
 from fastnn.engine.tape import Tape
 from fastnn.kernels import state as s
 from fastnn.layers.activation import Activation
@@ -21,7 +22,8 @@ from fastnn.optimizers import Optimizer
 class Sources(NamedTuple):
     """Whole arrays: what batches are gathered from, in which order, and where results go.
 
-    `rates` are the learning rates of an epoch's steps, where a schedule gives them.
+    `rates` are the learning rates of an epoch's steps, where a schedule gives them; `sums` is where
+    metrics add up what the state has no slot for.
     """
 
     x: Any
@@ -30,6 +32,7 @@ class Sources(NamedTuple):
     order: Any = None
     out: Any = None
     rates: Any = None
+    sums: Any = None
 
 
 class Flat(NamedTuple):
@@ -80,18 +83,45 @@ def _forward(tape: Tape, stages: Sequence[Layer], x: Any) -> Any:
 
 
 def _evaluate(
-    tape: Tape, z: Any, targets: Any, weights: Any, loss: Loss, metrics: list[Metric], logits: bool
+    tape: Tape,
+    z: Any,
+    targets: Any,
+    weights: Any,
+    loss: Loss,
+    metrics: list[Metric],
+    logits: bool,
+    sums: Any,
 ) -> Any:
-    """Add up loss and metrics in the state; the handle of the loss's gradient.
+    """Add up loss and metrics in the state and in `sums`; the handle of the loss's gradient.
 
     The metrics come first: after them the loss may write its gradient over z.
     """
-    for index, metric in enumerate(metrics):
-        values = metric.ops(tape, z, targets, loss, logits)
-        tape.op("accumulate", values=values, slot=s.METRIC_SUMS + index, guard=0)
+    metrics_module.accumulate(tape, metrics, z, targets, loss, logits, sums)
     losses, dz = loss.ops(tape, z, targets, weights, logits)
     tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
     return dz
+
+
+def gradient_step(
+    tape: Tape,
+    layers: Sequence[Layer],
+    loss: Loss,
+    metrics: list[Metric],
+    sources: Sources,
+    dtype: str,
+) -> None:
+    """Gather, forward, loss and metrics, backward."""
+    stages, logits = split_fused(stages_of(layers), loss)
+    x, targets, weights = _batch(tape, sources, dtype)
+    z = _forward(tape, stages, x)
+    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
+    if tape.stopped:
+        return
+    trained = [bool(stage.params) or stage.in_python for stage in stages]
+    for index in range(len(stages) - 1, -1, -1):
+        if not any(trained[: index + 1]):
+            break
+        delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
 
 
 def training_step(
@@ -105,17 +135,9 @@ def training_step(
     dtype: str,
 ) -> None:
     """Gather, forward, loss and metrics, backward, update."""
-    stages, logits = split_fused(stages_of(layers), loss)
-    x, targets, weights = _batch(tape, sources, dtype)
-    z = _forward(tape, stages, x)
-    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits)
+    gradient_step(tape, layers, loss, metrics, sources, dtype)
     if tape.stopped:
         return
-    trained = [bool(stage.params) or stage.in_python for stage in stages]
-    for index in range(len(stages) - 1, -1, -1):
-        if not any(trained[: index + 1]):
-            break
-        delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
     tape.check("guard", g=flat.gradients)
     optimizer.clip_ops(
         tape, [layer.grads[name].reshape(-1) for layer in layers for name in layer.params]
@@ -136,7 +158,8 @@ def evaluation_step(
     """Gather, forward, loss and metrics."""
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
-    _evaluate(tape, _forward(tape, stages, x), targets, weights, loss, metrics, logits)
+    z = _forward(tape, stages, x)
+    _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
 
 
 def prediction_step(tape: Tape, layers: Sequence[Layer], sources: Sources, dtype: str) -> None:

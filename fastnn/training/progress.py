@@ -70,13 +70,13 @@ class Progress:
             )
         self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
-    def advance(self, rows: int, figures: dict[str, float]) -> None:
+    def advance(self, rows: int, figures: dict[str, Any]) -> None:
         """`rows` rows of the epoch are done; `figures` has its means so far."""
         if self._bar is not None:
             self._bar.set_postfix_str(_text(figures), refresh=False)
             self._bar.update(self._before + rows - self._bar.n)
 
-    def end(self, epoch: int, logs: dict[str, float]) -> None:
+    def end(self, epoch: int, logs: dict[str, Any]) -> None:
         """An epoch is done."""
         if self._verbose == 2:
             print(f"epoch {epoch + 1}/{self._epochs}: {_text(logs)}")
@@ -90,5 +90,7 @@ class Progress:
             self._bar = None
 
 
-def _text(figures: dict[str, float]) -> str:
-    return ", ".join(f"{k}={v:.4g}" for k, v in figures.items() if k != "learning_rate")
+def _text(figures: dict[str, Any]) -> str:
+    """All figures that are numbers, but for the learning rate."""
+    numbers = {k: v for k, v in figures.items() if isinstance(v, float)}
+    return ", ".join(f"{k}={v:.4g}" for k, v in numbers.items() if k != "learning_rate")

@@ -36,16 +36,29 @@ from fastnn.kernels.cpu import (
     losses,
     metrics,
     optimizers,
+    pointwise,
     random,
     softmax,
     steps,
+    targets,
 )
 from fastnn.kernels.cpu.ahead import add_rows
 from fastnn.kernels.cpu.memory import view
 from fastnn.kernels.cpu.settings import native
 from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random, softmax)
+_ROOMS = (
+    data,
+    dense,
+    elementwise,
+    losses,
+    metrics,
+    optimizers,
+    pointwise,
+    random,
+    softmax,
+    targets,
+)
 
 GRAIN = 64
 """A cut between threads falls on a multiple of this many elements, so on a cache line."""

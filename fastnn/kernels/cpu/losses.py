@@ -1,11 +1,13 @@
 """Losses: each row's loss, and the gradient of their mean over the batch's N rows, in one pass.
 
 All overwrite `loss` (n,) and `dz` (n, C) for the n rows at hand; `weights` (n,), or left out,
-multiply both. A gradient is divided by N, the rows of the whole batch.
+multiply both. A gradient is divided by N, the rows of the whole batch. Losses element by element
+are made in `pointwise.py`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,11 @@ from fastnn.kernels.cpu.microkernel import copy_row
 from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.cpu.softmax import NARROW, Transposed, exp_rows, rows_of_block
+from fastnn.kernels.cpu.sparsemax import row_threshold
 from fastnn.kernels.cpu.stacks import copy_labels, stack_pick, stack_scale
-from fastnn.kernels.scalar import sigmoid
+from fastnn.kernels.pointwise import CLIP
 from fastnn.kernels.signatures import ITEM_BYTES
-from fastnn.kernels.transcendental import exp, log, log1p
-
-CLIP = 1e-7
-"""Probabilities are clipped at this distance from 0 (and 1) before a logarithm, as in Keras."""
-
+from fastnn.kernels.transcendental import log
 
 LOGARITHMS = 256
 """Narrow rows whose logarithms are taken at a time: a loop of one block would hardly be vectors."""
@@ -194,100 +193,98 @@ def categorical_crossentropy(type_name: str) -> Any:
     return categorical_crossentropy
 
 
-def categorical_crossentropy_soft(type_name: str) -> Any:
-    """The same for rows of target probabilities t: loss = −Σ t log max(p, 1e-7)."""
+def categorical_hinge(type_name: str) -> Any:
+    """loss = max(1 + max (1−t)z − Σ tz, 0) of target rows t; of several largest the first counts.
+
+    The largest is 0 at least for one-hot t, where (1−t)z is 0: so Keras has it.
+    """
     real = getattr(np, type_name)
-
-    @kernel
-    def categorical_crossentropy_soft(loss, dz, z, targets, weights, N):
-        clip, scale = real(CLIP), real(1) / real(N)
-        for i in range(loss.size):
-            weight = weights[i] if address(weights) != 0 else real(1)
-            total, factor = real(0), -weight * scale
-            j = 0
-            while True:  # a row has a column: for none, LLVM would call the C library's memset
-                p, t = z[i, j], targets[i, j]
-                total -= t * log(clip if p < clip else p)
-                dz[i, j] = real(0) if p <= clip else factor * t / p
-                j += 1
-                if j >= z.shape[1]:
-                    break
-            loss[i] = weight * total
-
-    return categorical_crossentropy_soft
-
-
-def sigmoid_binary_crossentropy(type_name: str) -> Any:
-    """loss = mean over C of max(z,0) − zy + log(1 + e^−|z|), dz = w (σ(z) − y) / (N C)."""
-    real = getattr(np, type_name)
-
-    @reduction
-    def row_loss(z, targets, i):
-        # max(z,0) − zy as |z| times what is wrong with the sign of z: nothing cancels.
-        total = real(0)
-        for j in range(z.shape[1]):
-            size, t = abs(z[i, j]), targets[i, j]
-            wrong = t if z[i, j] < real(0) else real(1) - t
-            total += size * wrong + log1p(exp(-size))
-        return total
 
     @inlined
     def rows(loss, dz, z, targets, weights, N):
-        columns = real(z.shape[1])
         for i in range(loss.size):
             weight = weights[i] if address(weights) != 0 else real(1)
-            loss[i] = weight * row_loss(z, targets, i) / columns
-            factor = weight / (real(N) * columns)
+            largest, at, own = (real(1) - targets[i, 0]) * z[i, 0], 0, real(0)
+            for j in range(z.shape[1]):
+                other = (real(1) - targets[i, j]) * z[i, j]
+                if other > largest:
+                    largest, at = other, j
+                own += targets[i, j] * z[i, j]
+            lacking = real(1) + largest - own
+            met = lacking <= real(0)  # not for NaN, which so passes through
+            loss[i] = real(0) if met else weight * lacking
+            factor = real(0) if met else weight / real(N)
             for j in range(dz.shape[1]):
-                dz[i, j] = factor * (sigmoid(z[i, j]) - targets[i, j])
+                other = real(1) - targets[i, j] if j == at else real(0)
+                dz[i, j] = factor * (other - targets[i, j])
 
     return _in_place_or_apart(rows)
 
 
-def binary_crossentropy(type_name: str) -> Any:
-    """loss = mean over C of −y log p − (1−y) log(1−p) of probabilities p, clipped at 1e-7."""
-    real = getattr(np, type_name)
+def cosine_similarity(type_name: str) -> Any:
+    """loss = −c, c = Σ (z/‖z‖)(y/‖y‖); dz = w (c z/‖z‖ − y/‖y‖) / (‖z‖ N); norms at least 1e-7.
 
-    @kernel
-    def binary_crossentropy(loss, dz, z, targets, weights, N):
-        clip, columns = real(CLIP), real(z.shape[1])
-        for i in range(loss.size):
-            weight = weights[i] if address(weights) != 0 else real(1)
-            factor = weight / (real(N) * columns)
-            total = real(0)
-            for j in range(dz.shape[1]):
-                # In float32 1 − (1 − 1e-7) is not 1e-7: p and q = 1 − p are clipped each.
-                t, p, q = targets[i, j], z[i, j], real(1) - z[i, j]
-                low, high = p < clip, q < clip
-                p = clip if low else (real(1) - clip if high else p)
-                q = clip if high else (real(1) - clip if low else q)
-                total -= t * log(p) + (real(1) - t) * log(q)
-                dz[i, j] = real(0) if low or high else factor * (p - t) / (p * q)
-            loss[i] = weight * total / columns
-
-    return binary_crossentropy
-
-
-def mean_squared_error(type_name: str) -> Any:
-    """loss = mean over C of (z − y)², dz = 2w (z − y) / (N C)."""
+    Products are summed in float64: the square of a float32 may be none.
+    """
     real = getattr(np, type_name)
 
     @reduction
-    def row_loss(z, targets, i):
-        total = real(0)
+    def products(z, targets, i):
+        zz, zy, yy = 0.0, 0.0, 0.0
         for j in range(z.shape[1]):
-            difference = z[i, j] - targets[i, j]
-            total += difference * difference
+            a, b = np.float64(z[i, j]), np.float64(targets[i, j])
+            zz += a * a
+            zy += a * b
+            yy += b * b
+        return zz, zy, yy
+
+    @inlined
+    def rows(loss, dz, z, targets, weights, N):
+        for i in range(loss.size):
+            weight = np.float64(weights[i]) if address(weights) != 0 else 1.0
+            zz, zy, yy = products(z, targets, i)
+            norm, other = math.sqrt(zz), math.sqrt(yy)
+            clipped = norm <= CLIP
+            norm, other = CLIP if clipped else norm, CLIP if other < CLIP else other
+            cosine = zy / (norm * other)
+            loss[i] = real(-weight * cosine)
+            # Where the norm is clipped, it is a constant.
+            along = real(0.0 if clipped else cosine)
+            of_z, of_y, factor = real(1.0 / norm), real(1.0 / other), real(weight / (norm * N))
+            for j in range(dz.shape[1]):
+                dz[i, j] = factor * (along * (z[i, j] * of_z) - targets[i, j] * of_y)
+
+    return _in_place_or_apart(rows)
+
+
+def sparsemax_loss(type_name: str) -> Any:
+    """loss = ½ Σ_S (z² − τ²) − Σ tz + ½ Σ t², dz = w (p − t) / N; p = sparsemax(z), S its support.
+
+    Martins & Astudillo 2016 (arXiv 1602.02068), section 3; for one-hot t it is their equation 25.
+    A shift of z leaves it as it is, so z is taken less its row's maximum; and z² − τ² = p (z + τ).
+    """
+    real, threshold = getattr(np, type_name), row_threshold(type_name)
+
+    @reduction
+    def row_loss(z, targets, i, largest, tau):
+        total, half = real(0), real(0.5)
+        for j in range(z.shape[1]):
+            below, t = z[i, j] - largest, targets[i, j]
+            p = below - tau
+            p = real(0) if p < real(0) else p
+            total += half * (p * (below + tau) + t * t) - t * below
         return total
 
     @inlined
     def rows(loss, dz, z, targets, weights, N):
-        columns = real(z.shape[1])
         for i in range(loss.size):
             weight = weights[i] if address(weights) != 0 else real(1)
-            loss[i] = weight * row_loss(z, targets, i) / columns
-            factor = real(2) * weight / (real(N) * columns)
+            largest, tau = threshold(z, i)
+            loss[i] = weight * row_loss(z, targets, i, largest, tau)
+            factor = weight / real(N)
             for j in range(dz.shape[1]):
-                dz[i, j] = factor * (z[i, j] - targets[i, j])
+                p = z[i, j] - largest - tau
+                p = real(0) if p < real(0) else p
+                dz[i, j] = factor * (p - targets[i, j])
 
     return _in_place_or_apart(rows)

@@ -1,0 +1,89 @@
+"""Losses out of the pairs of scalar formulas in `kernels/pointwise.py`: one kernel for all of them.
+
+As in `losses.py`, each overwrites `loss` (n,) and `dz` (n, C) for the n rows at hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels import pointwise, scalar, transcendental
+from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.pointwise import PAIRS, Pair
+from fastnn.kernels.transcendental import formula
+
+
+def _formulas() -> dict[str, Any]:
+    """The formulas of `kernels/pointwise.py` by name, with what they call in their sight."""
+    sight = {**vars(transcendental), **vars(scalar), **vars(pointwise)}
+    for name, function in vars(pointwise).items():
+        if isinstance(function, FunctionType) and function.__module__ == pointwise.__name__:
+            sight[name] = formula(FunctionType(function.__code__, sight, name))
+    return sight
+
+
+_FORMULAS = _formulas()
+
+
+def _with_parameter(function: Callable[..., Any]) -> Any:
+    """The formula of three arguments, the last of them ignored where it has but two."""
+    bound = _FORMULAS[function.__name__]
+    if len(inspect.signature(function).parameters) == 3:
+        return bound
+
+    @formula
+    def ignoring(z, y, parameter):
+        return bound(z, y)
+
+    return ignoring
+
+
+def pointwise_loss(pair: Pair) -> Callable[[str], Any]:
+    """loss = w · mean over C of value(z, y), dz = w · slope(z, y) / (N C); a sum has no C in it."""
+    value, slope, mean = _with_parameter(pair.value), _with_parameter(pair.slope), pair.mean
+
+    def factory(type_name: str) -> Any:
+        real = getattr(np, type_name)
+
+        @reduction
+        def row_loss(z, targets, i, parameter):
+            total, j = real(0), 0
+            while True:  # a row has a column: for none, LLVM would call the C library's memset
+                total += value(z[i, j], targets[i, j], parameter)
+                j += 1
+                if j >= z.shape[1]:
+                    break
+            return total
+
+        @inlined
+        def rows(loss, dz, z, targets, weights, parameter, N):
+            terms = real(z.shape[1]) if mean else real(1)
+            for i in range(loss.size):
+                weight = weights[i] if address(weights) != 0 else real(1)
+                loss[i] = weight * row_loss(z, targets, i, parameter) / terms
+                factor = weight / (real(N) * terms)
+                for j in range(dz.shape[1]):
+                    dz[i, j] = factor * slope(z[i, j], targets[i, j], parameter)
+
+        @kernel
+        def loss_and_gradient(loss, dz, z, targets, weights, parameter, N):
+            if address(dz) == address(z):
+                rows(loss, dz, dz, targets, weights, real(parameter), N)
+            else:
+                rows(loss, dz, z, targets, weights, real(parameter), N)
+
+        return loss_and_gradient
+
+    return factory
+
+
+def __getattr__(name: str) -> Callable[[str], Any]:
+    if name not in PAIRS:
+        raise AttributeError(f"no loss is called {name!r}")
+    return pointwise_loss(PAIRS[name])

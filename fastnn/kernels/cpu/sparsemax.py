@@ -1,0 +1,50 @@
+"""Sparsemax: the point of the probability simplex that is nearest to a row of logits."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.rows import row_max
+from fastnn.kernels.cpu.settings import inlined, reduction
+from fastnn.kernels.signatures import ITEM_BYTES
+
+
+@cache
+def row_threshold(type_name: str) -> Any:
+    """The function ``row_threshold(z, i)``: m, the largest of row i, and τ less m.
+
+    Row i of sparsemax (Martins & Astudillo 2016, arXiv 1602.02068) is max(z − m − (τ − m), 0). No
+    row is sorted: from all elements that can be in the support on, which are less than 1 below m,
+    those below the threshold of the present ones are left out until none is (Michelot 1986). NaN
+    is never left out, and makes the threshold NaN.
+    """
+    real, size, largest_of = getattr(np, type_name), ITEM_BYTES[type_name], row_max(type_name)
+
+    @reduction
+    def above(z, i, largest, threshold):
+        # As floats, the two sums would not become vector instructions.
+        count, total = np.int32(0), real(0)
+        for j in range(z.shape[1]):
+            below = z[i, j] - largest
+            outside = below <= threshold
+            count += np.int32(0) if outside else np.int32(1)
+            total += real(0) if outside else below
+        return count, total
+
+    @inlined
+    def row_threshold(z, i):
+        columns = z.shape[1]
+        largest = largest_of(address(z) + i * columns * size, columns)
+        threshold, last = real(-1), np.int32(0)
+        while True:
+            count, total = above(z, i, largest, threshold)
+            if count == last:
+                break
+            threshold, last = (total - real(1)) / real(count), count
+        return largest, threshold
+
+    return row_threshold
