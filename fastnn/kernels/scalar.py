@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numba import types
-from numba.extending import overload
-
-from fastnn.kernels.transcendental import formula, sigmoid, tanh
+from fastnn.kernels.formula import formula, like, smallest_normal
+from fastnn.kernels.transcendental import sigmoid, tanh
 
 __all__ = [
     "adam_moments",
@@ -28,28 +25,6 @@ __all__ = [
     "tanh",
     "tanh_derivative",
 ]
-
-
-def like(x, value):
-    """`value` in the type of `x`."""
-    return type(x)(value)
-
-
-@overload(like, inline="always")
-def _like(x, value):
-    real = np.float32 if x == types.float32 else np.float64
-    return lambda x, value: real(value)
-
-
-def smallest_normal(x):
-    """The smallest positive number of the type of `x` that has all its digits."""
-    return type(x)(2.0**-126 if isinstance(x, np.float32) else 2.0**-1022)
-
-
-@overload(smallest_normal, inline="always")
-def _smallest_normal(x):
-    smallest = np.float32(2.0**-126) if x == types.float32 else np.float64(2.0**-1022)
-    return lambda x: smallest
 
 
 @formula
