@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import activation_cases
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,8 @@ from fastnn.engine.operands import Call
 from fastnn.engine.tape import Eager
 from fastnn.kernels import reference
 from fastnn.kernels import state as s
-from fastnn.kernels.signatures import ACTIVATIONS, signature
+from fastnn.kernels.activations import ELEMENTWISE
+from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
 from helpers import assert_close
 
 Array = NDArray[Any]
@@ -184,17 +186,28 @@ def dense_backward_kernel(draw: Draw) -> Example:
     return draw.example(inputs, oracle, scale=draw.N**0.5)
 
 
-def activation_forward(draw: Draw) -> Example:
-    formula = getattr(reference, draw.name)
-    return draw.example({"x": draw.normal("NF", 3.0)}, lambda o: {"y": formula(o["x"])})
-
-
-def activation_backward(draw: Draw) -> Example:
-    formula = getattr(reference, draw.name)
-    forward = getattr(reference, draw.name.replace("backward", "forward"))
-    y = forward(draw.normal("NF", 3.0)).astype(draw.dtype)
+def activation(draw: Draw) -> Example:
+    """An activation's op forward or backward, with the default parameter or another one."""
+    name, _, way = draw.name.rpartition("_")
+    case, of = activation_cases.CASES[name], ELEMENTWISE[name].of
+    scalars = draw.rng.choice(activation_cases.parameters_of(name))
+    parameter = [float(np.dtype(draw.dtype).type(value)) for value in scalars.values()]
+    x = draw.normal("NF", 3.0)
+    if way == "forward":
+        return draw.example(
+            {"x": x},
+            lambda o: {"y": case.forward(o["x"].astype(np.float64), *parameter)},
+            scalars=scalars,
+        )
+    for corner in case.corners:  # beside it, the derivative may be that of the other side
+        x[abs(x - corner) < 1e-3] += x.dtype.type(0.01)
+    wide = x.astype(np.float64)
+    derivative = case.derivative(wide, *parameter)
+    kept = x if of == "x" else case.forward(wide, *parameter).astype(draw.dtype)
     return draw.example(
-        {"dy": draw.normal("NF"), "y": y}, lambda o: {"dx": formula(o["dy"], o["y"])}
+        {"dy": draw.normal("NF"), of: kept},
+        lambda o: {"dx": o["dy"] * derivative},
+        scalars=scalars,
     )
 
 
@@ -415,8 +428,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "scatter": scatter,
     **DENSE,
     "guard_product": guard_product,
-    **{f"{name}_forward": activation_forward for name in ACTIVATIONS},
-    **{f"{name}_backward": activation_backward for name in ACTIVATIONS},
+    **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,
     "softmax_backward": softmax_backward,
     "dropout": dropout,

@@ -44,12 +44,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "dense_forward": (X, W.T, P[0, :1]),
     "dense_backward_input": (X, W),
     "dense_backward_kernel": (X, Y),
-    "relu_forward": (X,),
-    "relu_backward": (X, Y),
     "sigmoid_forward": (X,),
-    "sigmoid_backward": (X, Y),
-    "tanh_forward": (X,),
-    "tanh_backward": (X, Y),
     "softmax_forward": (X,),
     "softmax_backward": (X, Y),
     "softmax_crossentropy": (X, LABELS, ROW_WEIGHTS),
@@ -171,28 +166,27 @@ def test_dense_against_torch(torch: Any, rng: np.random.Generator) -> None:
 
 # Activations
 
-ACTIVATIONS = ["relu", "sigmoid", "tanh", "softmax"]
+ROWWISE = ["softmax"]
 
 
 def activation(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     return getattr(reference, f"{name}_forward"), getattr(reference, f"{name}_backward")
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ROWWISE)
 def test_activation_gradient_by_central_differences(name: str, rng: np.random.Generator) -> None:
     forward, backward = activation(name)
     x, dy = rng.normal(size=(2, ROWS, COLUMNS))
-    assert np.abs(x).min() > 1e-3  # no difference is taken across ReLU's corner
     assert_is_gradient(backward(dy, forward(x)), lambda v: (dy * forward(v)).sum(), x)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ROWWISE)
 def test_activation_against_torch(name: str, torch: Any, rng: np.random.Generator) -> None:
     forward, backward = activation(name)
     x, dy = rng.normal(scale=4.0, size=(2, ROWS, COLUMNS))
     x[0, 0] = 0.0
     tx = torch.tensor(x, requires_grad=True)
-    ty = torch.softmax(tx, dim=-1) if name == "softmax" else getattr(torch, name)(tx)
+    ty = getattr(torch, name)(tx, dim=-1)
     ty.backward(torch.tensor(dy))
     assert_close(forward(x), ty.detach().numpy())
     assert_close(backward(dy, forward(x)), tx.grad.numpy())
@@ -202,16 +196,6 @@ def test_activations_against_scipy(rng: np.random.Generator) -> None:
     x = np.concatenate([rng.normal(scale=20.0, size=(ROWS, COLUMNS)), [[-800.0, 800.0, 0.0, 37.0]]])
     assert_close(reference.sigmoid_forward(x), scipy.special.expit(x))
     assert_close(reference.softmax_forward(x), scipy.special.softmax(x, axis=-1))
-    assert_close(reference.tanh_forward(x), 2.0 * scipy.special.expit(2.0 * x) - 1.0)
-
-
-def test_relu_at_zero_and_nan() -> None:
-    x = np.array([-1.0, -0.0, 0.0, 5e-324, 2.0, np.nan, np.inf, -np.inf])
-    y = reference.relu_forward(x)
-    np.testing.assert_array_equal(y, [0.0, 0.0, 0.0, 5e-324, 2.0, np.nan, np.inf, 0.0])
-    np.testing.assert_array_equal(
-        reference.relu_backward(np.full(8, 3.0), y), [0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 0.0]
-    )
 
 
 @given(st.floats(-1e6, 1e6), st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=9))
@@ -337,7 +321,7 @@ def test_joint_loss_is_sigmoid_then_binary_crossentropy(rng: np.random.Generator
     loss_rows, dp = reference.binary_crossentropy(p, y)
     joint_rows, dz = reference.sigmoid_binary_crossentropy(z, y)
     assert_close(joint_rows, loss_rows)
-    assert_close(dz, reference.sigmoid_backward(dp, p))
+    assert_close(dz, dp * p * (1.0 - p))
 
 
 def test_losses_of_logits_are_exact_far_out() -> None:

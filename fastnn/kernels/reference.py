@@ -63,18 +63,7 @@ def dense_backward_kernel(x: ArrayLike, dy: ArrayLike) -> tuple[Array, Array]:
     return x.T @ dy, dy.sum(axis=0)
 
 
-# Activations, of any shape; the derivatives are written in y, which a training step keeps anyway
-
-
-def relu_forward(x: ArrayLike) -> Array:
-    """Rectified linear unit y = max(x, 0)."""
-    return np.maximum(np.asarray(x, dtype=np.float64), 0.0)
-
-
-def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at ReLU's input: dy where y > 0, else 0; the derivative at 0 is taken to be 0."""
-    dy, y = _float64(dy, y)
-    return np.where(y <= 0.0, 0.0, dy)
+# Activations of rows; those of elements are in tests/activation_cases.py, a line each
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
@@ -83,23 +72,6 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     e = np.exp(-np.abs(x))
     y: Array = np.where(x < 0.0, e, 1.0) / (1.0 + e)
     return y
-
-
-def sigmoid_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at the logistic function's input: dy y (1 - y)."""
-    dy, y = _float64(dy, y)
-    return dy * y * (1.0 - y)
-
-
-def tanh_forward(x: ArrayLike) -> Array:
-    """Hyperbolic tangent y = tanh x."""
-    return np.tanh(np.asarray(x, dtype=np.float64))
-
-
-def tanh_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at tanh's input: dy (1 - y^2)."""
-    dy, y = _float64(dy, y)
-    return dy * (1.0 - y * y)
 
 
 def _log_softmax(x: Array) -> Array:

@@ -9,21 +9,16 @@ from __future__ import annotations
 import math
 
 from fastnn.kernels.formula import formula, like, smallest_normal
-from fastnn.kernels.transcendental import sigmoid, tanh
+from fastnn.kernels.transcendental import sigmoid
 
 __all__ = [
     "adam_moments",
     "adam_update",
     "is_finite",
     "like",
-    "relu",
-    "relu_derivative",
     "sgd_velocity",
     "sigmoid",
-    "sigmoid_derivative",
     "smallest_normal",
-    "tanh",
-    "tanh_derivative",
 ]
 
 
@@ -31,32 +26,6 @@ __all__ = [
 def is_finite(x):
     """Whether x is neither infinite nor NaN: x − x is 0 for those only."""
     return x - x == like(x, 0)
-
-
-@formula
-def relu(x):
-    """max(x, 0); NaN stays NaN."""
-    zero = like(x, 0)
-    return zero if x < zero else x
-
-
-@formula
-def relu_derivative(y):
-    """0 where the output y is 0, else 1; NaN lets the gradient through."""
-    zero = like(y, 0)
-    return zero if y <= zero else like(y, 1)
-
-
-@formula
-def sigmoid_derivative(y):
-    """σ' = y(1 − y), of the output y."""
-    return y * (like(y, 1) - y)
-
-
-@formula
-def tanh_derivative(y):
-    """tanh' = 1 − y², of the output y."""
-    return like(y, 1) - y * y
 
 
 @formula
