@@ -229,6 +229,37 @@ def softmax_backward(draw: Draw) -> Example:
     )
 
 
+def log_softmax_forward(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NC", 3.0)},
+        lambda o: {"y": reference.log_softmax_forward(o["x"])},
+    )
+
+
+def log_softmax_backward(draw: Draw) -> Example:
+    y = reference.log_softmax_forward(draw.normal("NC", 3.0)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NC"), "y": y},
+        lambda o: {"dx": reference.log_softmax_backward(o["dy"], o["y"])},
+        scale=draw.C**0.5,  # a sum over the row
+    )
+
+
+def sparsemax_forward(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NC", draw.rng.choice([0.01, 0.3, 3.0]))},
+        lambda o: {"y": reference.sparsemax_forward(o["x"])},
+    )
+
+
+def sparsemax_backward(draw: Draw) -> Example:
+    y = reference.sparsemax_forward(draw.normal("NC", 0.3)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NC"), "y": y},
+        lambda o: {"dx": reference.sparsemax_backward(o["dy"], o["y"])},
+    )
+
+
 def dropout(draw: Draw) -> Example:
     rate = float(draw.rng.choice([0.0, 0.1, 0.5, 0.9]))
     seed, stream, step = (int(draw.rng.integers(0, 2**bits)) for bits in (63, 32, 40))
@@ -430,7 +461,11 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "guard_product": guard_product,
     **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,
+    "log_softmax_forward": log_softmax_forward,
+    "sparsemax_forward": sparsemax_forward,
     "softmax_backward": softmax_backward,
+    "log_softmax_backward": log_softmax_backward,
+    "sparsemax_backward": sparsemax_backward,
     "dropout": dropout,
     **LOSSES,
     **METRICS,

@@ -183,7 +183,7 @@ def check_inside_model(make: Make, input_shape: tuple[int, ...], folder: Path) -
         model = fastnn.Sequential(
             [layer, fastnn.Flatten(), fastnn.Dense(2)], input_shape, dtype=dtype, seed=SEED
         )
-        model.compile(fastnn.SGD(0.1), "mse")
+        model.compile(fastnn.SGD(0.02), "mse")
         x = rows_of(input_shape, dtype)
         y = np.random.default_rng(3).normal(size=(ROWS, 2))
         np.testing.assert_array_equal(model.predict(x), model(x))

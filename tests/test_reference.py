@@ -3,6 +3,7 @@ differences and sums written out by hand. All kernels are judged by it, so it is
 """
 
 import doctest
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "sigmoid_forward": (X,),
     "softmax_forward": (X,),
     "softmax_backward": (X, Y),
+    "log_softmax_forward": (X,),
+    "log_softmax_backward": (X, Y),
+    "sparsemax_forward": (X,),
+    "sparsemax_backward": (X, Y),
     "softmax_crossentropy": (X, LABELS, ROW_WEIGHTS),
     "softmax_crossentropy_soft": (X, Y, ROW_WEIGHTS),
     "categorical_crossentropy": (P, LABELS, ROW_WEIGHTS),
@@ -166,7 +171,7 @@ def test_dense_against_torch(torch: Any, rng: np.random.Generator) -> None:
 
 # Activations
 
-ROWWISE = ["softmax"]
+ROWWISE = ["softmax", "log_softmax", "sparsemax"]
 
 
 def activation(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
@@ -180,7 +185,7 @@ def test_activation_gradient_by_central_differences(name: str, rng: np.random.Ge
     assert_is_gradient(backward(dy, forward(x)), lambda v: (dy * forward(v)).sum(), x)
 
 
-@pytest.mark.parametrize("name", ROWWISE)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_activation_against_torch(name: str, torch: Any, rng: np.random.Generator) -> None:
     forward, backward = activation(name)
     x, dy = rng.normal(scale=4.0, size=(2, ROWS, COLUMNS))
@@ -192,10 +197,30 @@ def test_activation_against_torch(name: str, torch: Any, rng: np.random.Generato
     assert_close(backward(dy, forward(x)), tx.grad.numpy())
 
 
+def test_sparsemax_is_the_nearest_point_of_the_simplex(rng: np.random.Generator) -> None:
+    # Of all points that are the nearest one within a face, the one that is nearest of all.
+    faces = [list(f) for k in range(1, 5) for f in itertools.combinations(range(COLUMNS), k)]
+    for row in rng.normal(size=(20, COLUMNS)):
+        nearest, distance = row, np.inf
+        for face in faces:
+            point = np.zeros(COLUMNS)
+            point[face] = row[face] - (row[face].sum() - 1.0) / len(face)
+            if (point >= 0.0).all() and ((point - row) ** 2).sum() < distance:
+                nearest, distance = point, ((point - row) ** 2).sum()
+        assert_close(reference.sparsemax_forward([row])[0], nearest)
+
+
+def test_sparsemax_of_ties_and_far_apart() -> None:
+    x = [[0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 3.9, 0.0], [1e4, 0.0, -1e4, 1.0], [2.0, 1.0, 1.0, 0.0]]
+    p = [[0.25] * 4, [0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
+    assert_close(reference.sparsemax_forward(x), np.array(p))
+
+
 def test_activations_against_scipy(rng: np.random.Generator) -> None:
     x = np.concatenate([rng.normal(scale=20.0, size=(ROWS, COLUMNS)), [[-800.0, 800.0, 0.0, 37.0]]])
     assert_close(reference.sigmoid_forward(x), scipy.special.expit(x))
     assert_close(reference.softmax_forward(x), scipy.special.softmax(x, axis=-1))
+    assert_close(reference.log_softmax_forward(x), scipy.special.log_softmax(x, axis=-1))
 
 
 @given(st.floats(-1e6, 1e6), st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=9))

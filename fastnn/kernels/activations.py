@@ -8,6 +8,10 @@ A derivative is a function of the output y wherever it can be: then the input ne
 that in training the activation is done in the product before it. Where y rounds to its limit, such
 a derivative is off by the rounding of y, an absolute error of 2^-24 in float32, as is usual.
 The others are functions of the input x, which then stays in memory until the way back.
+
+Largest errors found in float32, in units in the last place: mish 3.8, gelu 3.5, gelu_tanh and silu
+2.5, selu 1.9, softplus 1.6, all others 1.3. That of eru is in units of the larger of |y|, 1 and
+1/r, for it is a difference. At −∞ gelu, gelu_tanh, silu and mish are −0, their limit.
 """
 
 from __future__ import annotations
@@ -284,8 +288,9 @@ def gelu(x):
     x = clamp(x, -limit, infinity)
     a = clamp(abs(x), like(x, 0), limit)
     m, half, other_half = gaussian_parts(a)
-    numerator, denominator = mills(a)
-    far = _weighted(x, numerator + numerator * m, denominator, half, other_half)
+    leading, rest, denominator = mills(a)
+    numerator = leading + (rest + (leading + rest) * m)
+    far = _weighted(x, numerator, denominator, half, other_half)
     near = x * (like(x, 0.5) + x * normal_centre(x * x))
     return near if a < like(x, 1) else far
 
@@ -295,8 +300,8 @@ def gelu_derivative(x):
     """Φ(x) + x·φ(x), φ the normal distribution's density."""
     a = clamp(abs(x), like(x, 0), like(x, 64))
     m, half, other_half = gaussian_parts(a)
-    numerator, denominator = mills(a)
-    q = numerator / denominator - a * like(x, INVERSE_ROOT_2_PI)
+    leading, rest, denominator = mills(a)
+    q = (leading + rest) / denominator - a * like(x, INVERSE_ROOT_2_PI)
     return _weighted_derivative(x, (q + q * m) * half * other_half)
 
 
@@ -349,9 +354,9 @@ def mish(x):
     one, two, limit = like(x, 1), like(x, 2), like(x, 20)  # beyond, tanh is 1
     x = clamp(x, like(x, -800), like(x, np.inf))
     m, half, other_half = exp_parts(limit if x > limit else x, like(x, -0.0))
-    e = one + m
-    whole = e * half * other_half
-    y = x * (e * (whole + two) / (whole * (whole + two) + two)) * half * other_half
+    e = (one + m) * half * other_half
+    rest = (e + two) / (e * (e + two) + two)  # tanh over e
+    y = x * (rest + rest * m) * half * other_half
     return x if x > limit else y
 
 

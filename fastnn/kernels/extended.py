@@ -95,21 +95,21 @@ def _exp_parts64(x, low):
 
 @formula
 def _scaled_mills32(t):
-    """(a + 4) e^(a^2/2) Phi(-a) of t = (a - 4)/(a + 4) as a float32, a from 0 to 14.6."""
+    """(a + 4) e^(a^2/2) Phi(-a), a from 0 to 14.6, of t = (a - 4)/(a + 4): c0 and the rest."""
     c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _NORMAL_TAIL32
     q = ((((c10 * t + c9) * t + c8) * t + c7) * t + c6) * t + c5
-    return ((((q * t + c4) * t + c3) * t + c2) * t + c1) * t + c0
+    return c0, ((((q * t + c4) * t + c3) * t + c2) * t + c1) * t
 
 
 @formula
 def _scaled_mills64(t):
-    """(a + 4) e^(a^2/2) Phi(-a) of t = (a - 4)/(a + 4) as a float64, a from 0 to 39."""
+    """(a + 4) e^(a^2/2) Phi(-a), a from 0 to 39, of t = (a - 4)/(a + 4): c0 and the rest."""
     (c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11,
      c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23) = _NORMAL_TAIL64  # fmt: skip
     q = ((((c23 * t + c22) * t + c21) * t + c20) * t + c19) * t + c18
     q = (((((q * t + c17) * t + c16) * t + c15) * t + c14) * t + c13) * t + c12
     q = (((((q * t + c11) * t + c10) * t + c9) * t + c8) * t + c7) * t + c6
-    return (((((q * t + c5) * t + c4) * t + c3) * t + c2) * t + c1) * t + c0
+    return c0, (((((q * t + c5) * t + c4) * t + c3) * t + c2) * t + c1) * t
 
 
 @formula
@@ -158,16 +158,16 @@ def gaussian_parts(a):
 
 @formula
 def mills(a):
-    """R(a) = e^(a^2/2) Phi(-a), Mills's ratio over sqrt(2 pi), as numerator and denominator.
+    """R(a) = e^(a^2/2) Phi(-a), Mills's ratio over sqrt(2 pi), as (leading + rest)/denominator.
 
-    So what it is multiplied by can go into the numerator, and the quotient is rounded once. From
-    a + 4 as rounded to a is a small step, taken with R' = a R - 1/sqrt(2 pi).
+    So a product with it is a sum that is rounded once, and a quotient. From a + 4 as rounded to a
+    is a small step, taken with R' = a R - 1/sqrt(2 pi).
     """
     four = like(a, 4)
     denominator = a + four
-    scaled = _scaled_mills((denominator - like(a, 8)) / denominator)
-    slope = a * scaled - like(a, INVERSE_ROOT_2_PI) * denominator
-    return scaled + slope * (a - (denominator - four)), denominator
+    leading, rest = _scaled_mills((denominator - like(a, 8)) / denominator)
+    slope = a * (leading + rest) - like(a, INVERSE_ROOT_2_PI) * denominator
+    return leading, rest + slope * (a - (denominator - four)), denominator
 
 
 @formula

@@ -108,7 +108,7 @@ _LABELS = _LOSS.format(targets="labels:int32[N]")
 ACTIVATIONS = tuple(ELEMENTWISE)
 """Elementwise activations."""
 
-ROWWISE = ("softmax",)
+ROWWISE = ("softmax", "log_softmax", "sparsemax")
 """Activations of rows; their gradients are functions of the output."""
 
 # name: (parts, operands, "output input" that may be one array; an optimizer's gradient)

@@ -37,6 +37,7 @@ from fastnn.kernels.cpu import (
     metrics,
     optimizers,
     random,
+    rowwise,
     softmax,
     steps,
 )
@@ -44,7 +45,7 @@ from fastnn.kernels.cpu.memory import LINE, prefetch, view
 from fastnn.kernels.cpu.settings import native
 from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random, softmax)
+_ROOMS = (data, dense, elementwise, losses, metrics, optimizers, random, rowwise, softmax)
 
 GRAIN = 64
 """A cut between threads falls on a multiple of this many elements, so on a cache line."""
