@@ -1,7 +1,7 @@
-"""Derive the constants and coefficients of fastnn/kernels/transcendental.py.
+"""Derive the constants and coefficients of fastnn/kernels/transcendental.py and extended.py.
 
 ``python -m benchmarks.derive_polynomials`` prints them as they stand there, with the largest
-error of each polynomial; with ``--check`` it fails where the file holds anything else. Needs
+error of each polynomial; with ``--check`` it fails where a file holds anything else. Needs
 mpmath, takes ten seconds.
 
 Each function is written as an exact leading part plus a small correction, and only the
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mpmath import mp, mpf
 
 GRID = 500  # points of the exchange; the optimum is flat, more change nothing
-TARGET = Path(__file__).parents[1] / "fastnn" / "kernels" / "transcendental.py"
+KERNELS = Path(__file__).parents[1] / "fastnn" / "kernels"
 
 
 def chebyshev_grid(low: mpf, high: mpf) -> list[mpf]:
@@ -184,9 +184,41 @@ def tanh_tail(dtype: type[np.floating], degree: int) -> tuple[list[np.floating],
     return rounded_polynomial(correction, weight, (TINY, mp.atanh(0.5) ** 2 * SLACK), degree, dtype)
 
 
+def normal_tail(dtype: type[np.floating], degree: int) -> tuple[list[np.floating], mpf]:
+    """(a + 4) e^(a^2/2) Phi(-a) as a function of t = (a - 4)/(a + 4), relative to itself.
+
+    Up to where a Phi(-a) is no number of the type any more.
+    """
+    largest = mpf("14.6") if dtype is np.float32 else mpf(39)
+
+    def scaled_tail(t: mpf) -> mpf:
+        a = 4 * (1 + t) / (1 - t)
+        return (a + 4) * mp.exp(a**2 / 2) * mp.erfc(a / mp.sqrt(2)) / 2
+
+    return rounded_polynomial(
+        scaled_tail,
+        lambda t: 1 / scaled_tail(t),
+        (mpf(-1), (largest - 4) / (largest + 4)),
+        degree,
+        dtype,
+    )
+
+
+def normal_centre(dtype: type[np.floating], degree: int) -> tuple[list[np.floating], mpf]:
+    """(Phi(x) - 1/2)/x as a function of z = x^2, for |x| <= 1, relative to Phi(x)."""
+    return rounded_polynomial(
+        lambda z: mp.erf(mp.sqrt(z / 2)) / (2 * mp.sqrt(z)),
+        lambda z: mp.sqrt(z) / (mp.erfc(mp.sqrt(z / 2)) / 2),
+        (TINY, mpf(1) * SLACK),
+        degree,
+        dtype,
+    )
+
+
 # Name, comment, and by type the fit and its degree. The degrees are the least whose error is
 # lost in the rounding of the result: below 2^-27 in float32, 2^-58 in float64.
-TABLES: list[tuple[str, str, dict[type[np.floating], tuple[Callable[..., Any], int]]]] = [
+Table = tuple[str, str, dict[type[np.floating], tuple[Callable[..., Any], int]]]
+TABLES: list[Table] = [
     (
         "EXP",
         "(e^r - 1 - r)/r^2 = 1/2 + r (c1 + r (c2 + ...)), |r| <= ln(2)/2",
@@ -208,6 +240,18 @@ TABLES: list[tuple[str, str, dict[type[np.floating], tuple[Callable[..., Any], i
         {np.float64: (artanh_tail, 6)},
     ),
 ]
+EXTENDED_TABLES: list[Table] = [
+    (
+        "NORMAL_TAIL",
+        "(a + 4) e^(a^2/2) Phi(-a) = c0 + t (c1 + t (c2 + ...)), t = (a - 4)/(a + 4)",
+        {np.float32: (normal_tail, 10), np.float64: (normal_tail, 23)},
+    ),
+    (
+        "NORMAL_CENTRE",
+        "(Phi(x) - 1/2)/x = c0 + z (c1 + z (c2 + ...)), z = x^2, |x| <= 1",
+        {np.float32: (normal_centre, 5), np.float64: (normal_centre, 11)},
+    ),
+]
 
 
 def table(name: str, values: list[np.floating]) -> list[str]:
@@ -224,14 +268,20 @@ def table(name: str, values: list[np.floating]) -> list[str]:
     return [*lines, ")))" if single else ")"]
 
 
-def derived() -> tuple[list[str], list[str]]:
-    """The lines of the file, and for the reader the error of each polynomial."""
-    lines, errors = [], []
+def constant_lines() -> list[str]:
+    """The lines of the reductions' constants."""
+    lines = []
     by_type = {"32": constants(np.float32, 8), "64": constants(np.float64, 11)}
     for name in by_type["32"]:
         for width, values in by_type.items():
             lines.append(f"_{name}{width} = float{width}({values[name]!s})")
-    for name, comment, fits in TABLES:
+    return lines
+
+
+def derived(tables: list[Table]) -> tuple[list[str], list[str]]:
+    """The lines of `tables`, and for the reader the error of each polynomial."""
+    lines, errors = [], []
+    for name, comment, fits in tables:
         lines.append(f"# {comment}")
         for dtype, (fit, degree) in fits.items():
             values, error = fit(dtype, degree)
@@ -244,9 +294,13 @@ if __name__ == "__main__":
     from mpmath import mp, mpf
 
     mp.dps = 60
-    source_lines, polynomial_errors = derived()
-    block = "\n".join(source_lines)
-    print(block)
-    print("\nlargest relative errors:", ", ".join(polynomial_errors))
-    if "--check" in sys.argv[1:] and block not in TARGET.read_text(encoding="utf-8"):
-        sys.exit(f"{TARGET.name} holds other constants than these")
+    for target, leading, tables in (
+        ("transcendental.py", constant_lines(), TABLES),
+        ("extended.py", [], EXTENDED_TABLES),
+    ):
+        source_lines, polynomial_errors = derived(tables)
+        block = "\n".join([*leading, *source_lines])
+        print(block)
+        print("\nlargest relative errors:", ", ".join(polynomial_errors), end="\n\n")
+        if "--check" in sys.argv[1:] and block not in (KERNELS / target).read_text("utf-8"):
+            sys.exit(f"{target} holds other constants than these")

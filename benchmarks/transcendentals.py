@@ -83,6 +83,7 @@ def compiled_loop(name: str) -> Any:
     """The function over an array, `loop(out, x)`."""
     from numba import njit
 
+    from fastnn.kernels import compiled as compiled  # compiled code calls formulas
     from fastnn.kernels import transcendental
 
     function = getattr(transcendental, name)

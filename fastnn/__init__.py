@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
+    from fastnn.layers import ELU as ELU
     from fastnn.layers import Activation as Activation
     from fastnn.layers import Dense as Dense
     from fastnn.layers import Dropout as Dropout
     from fastnn.layers import Flatten as Flatten
     from fastnn.layers import Input as Input
     from fastnn.layers import Layer as Layer
+    from fastnn.layers import LeakyReLU as LeakyReLU
     from fastnn.layers import ReLU as ReLU
     from fastnn.layers import Sigmoid as Sigmoid
     from fastnn.layers import Softmax as Softmax
@@ -75,12 +77,14 @@ _PLACES = {
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
     "layers": (
+        "ELU",
         "Activation",
         "Dense",
         "Dropout",
         "Flatten",
         "Input",
         "Layer",
+        "LeakyReLU",
         "ReLU",
         "Sigmoid",
         "Softmax",

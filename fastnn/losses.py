@@ -327,7 +327,8 @@ class SparsemaxLoss(Loss):
     """−t·z + ½ Σ (z² − τ²) + ½ Σ t² of logits z, the sum over the support of sparsemax(z).
 
     τ is the threshold of sparsemax(z) = max(z − τ, 0), and the gradient is (sparsemax(z) − t)/N.
-    Martins & Astudillo 2016 (arXiv 1602.02068), equation 25. The network's output is logits.
+    Martins & Astudillo 2016 (arXiv 1602.02068), equation 25. The network's output is logits, or
+    ends in the activation ``"sparsemax"``, which the loss then computes itself.
     Targets t are integer labels (N,), or rows of probabilities (N, C), one-hot or soft.
 
     Examples
@@ -338,6 +339,7 @@ class SparsemaxLoss(Loss):
     """
 
     name = "sparsemax_loss"
+    fuses = "sparsemax"
     targets = "classes"
 
 

@@ -242,6 +242,8 @@ class Sequential(Network):
         with self.undone_on_error():
             if not self.built and build:
                 self.build(rows.shape[1:])
+            if build:
+                planner.check_trainable(self.layers)
             targets = checks.targets(
                 y, f"{prefix}y", len(rows), self.output_shape, loss.targets, self.dtype
             )

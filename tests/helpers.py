@@ -1,5 +1,6 @@
-"""What tests share: one table of tolerances by dtype, and gradients by central differences."""
+"""What tests share: one table of tolerances by dtype, gradients by central differences, ulps."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -66,6 +67,34 @@ def central_difference(
         x[index] = centre
         gradient[index] = (above - below) / (upper - lower)  # the step as rounded
     return gradient
+
+
+def errors_in_ulp(
+    result: NDArray[np.floating], reference: NDArray[np.floating], least: float = 0.0
+) -> NDArray[np.floating]:
+    """|result - reference| in units of the last place of the result's type at the reference.
+
+    Where the reference is smaller than `least`, in units of that. Infinities and NaN must be where
+    the reference, rounded to the type, has them.
+    """
+    info = np.finfo(result.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
+        rounded = reference.astype(result.dtype)
+    special = ~np.isfinite(rounded)
+    np.testing.assert_array_equal(result[special], rounded[special])
+    assert np.isfinite(result[~special]).all()
+    reference = reference[~special]
+    _, exponent = np.frexp(np.maximum(np.abs(reference), least))
+    place = np.maximum(exponent - 1, info.minexp) - info.nmant
+    ulp = np.ldexp(np.ones((), reference.dtype), place)
+    return np.asarray(np.abs(result[~special] - reference) / ulp)
+
+
+def body_of(code: str, symbol: str, end: str) -> str:
+    """What `code`, LLVM's or assembly, holds for the function `symbol`."""
+    start = re.search(rf'^(define [^\n]*@)?"?{re.escape(symbol)}"?[(:]', code, re.MULTILINE)
+    assert start is not None
+    return code[start.end() : code.index(end, start.end())]
 
 
 def _assert_within(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import activation_cases
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,8 @@ from fastnn.engine.operands import Call
 from fastnn.engine.tape import Eager
 from fastnn.kernels import reference
 from fastnn.kernels import state as s
-from fastnn.kernels.signatures import ACTIVATIONS, signature
+from fastnn.kernels.activations import ELEMENTWISE
+from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
 from fastnn.kernels.updates import NORM_BLOCK
 from helpers import assert_close
 
@@ -159,7 +161,7 @@ def dense_forward(draw: Draw) -> Example:
 
     def oracle(o: Operands) -> dict[str, Any]:
         y = reference.dense_forward(o["x"], o["w"], o["b"])
-        return {"y": reference.relu_forward(y) if relu else y}
+        return {"y": np.maximum(y, 0) if relu else y}
 
     return draw.example(
         {
@@ -176,7 +178,7 @@ def dense_forward(draw: Draw) -> Example:
 def dense_backward_input(draw: Draw) -> Example:
     def oracle(o: Operands) -> dict[str, Any]:
         dx = reference.dense_backward_input(o["dy"], o["w"])
-        return {"dx": dx if o["gate"] is None else reference.relu_backward(dx, o["gate"])}
+        return {"dx": dx if o["gate"] is None else np.where(o["gate"] > 0, dx, 0)}
 
     gate = None if draw.without == "gate" else np.maximum(draw.normal("NI"), 0)
     return draw.example(
@@ -197,17 +199,28 @@ def dense_backward_kernel(draw: Draw) -> Example:
     return draw.example(inputs, oracle, scale=draw.N**0.5)
 
 
-def activation_forward(draw: Draw) -> Example:
-    formula = getattr(reference, draw.name)
-    return draw.example({"x": draw.normal("NF", 3.0)}, lambda o: {"y": formula(o["x"])})
-
-
-def activation_backward(draw: Draw) -> Example:
-    formula = getattr(reference, draw.name)
-    forward = getattr(reference, draw.name.replace("backward", "forward"))
-    y = forward(draw.normal("NF", 3.0)).astype(draw.dtype)
+def activation(draw: Draw) -> Example:
+    """An activation's op forward or backward, with the default parameter or another one."""
+    name, _, way = draw.name.rpartition("_")
+    case, of = activation_cases.CASES[name], ELEMENTWISE[name].of
+    scalars = draw.rng.choice(activation_cases.parameters_of(name))
+    parameter = [float(np.dtype(draw.dtype).type(value)) for value in scalars.values()]
+    x = draw.normal("NF", 3.0)
+    if way == "forward":
+        return draw.example(
+            {"x": x},
+            lambda o: {"y": case.forward(o["x"].astype(np.float64), *parameter)},
+            scalars=scalars,
+        )
+    for corner in case.corners:  # beside it, the derivative may be that of the other side
+        x[abs(x - corner) < 1e-3] += x.dtype.type(0.01)
+    wide = x.astype(np.float64)
+    derivative = case.derivative(wide, *parameter)
+    kept = x if of == "x" else case.forward(wide, *parameter).astype(draw.dtype)
     return draw.example(
-        {"dy": draw.normal("NF"), "y": y}, lambda o: {"dx": formula(o["dy"], o["y"])}
+        {"dy": draw.normal("NF"), of: kept},
+        lambda o: {"dx": o["dy"] * derivative},
+        scalars=scalars,
     )
 
 
@@ -226,6 +239,37 @@ def softmax_backward(draw: Draw) -> Example:
         lambda o: {"dx": reference.softmax_backward(o["dy"], o["y"])},
         units={"dx": 1.0 / draw.C},
         scale=2.0,  # y (dy - mean): the difference of two rounded numbers, times a third
+    )
+
+
+def log_softmax_forward(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NC", 3.0)},
+        lambda o: {"y": reference.log_softmax_forward(o["x"])},
+    )
+
+
+def log_softmax_backward(draw: Draw) -> Example:
+    y = reference.log_softmax_forward(draw.normal("NC", 3.0)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NC"), "y": y},
+        lambda o: {"dx": reference.log_softmax_backward(o["dy"], o["y"])},
+        scale=draw.C**0.5,  # a sum over the row
+    )
+
+
+def sparsemax_forward(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NC", draw.rng.choice([0.01, 0.3, 3.0]))},
+        lambda o: {"y": reference.sparsemax_forward(o["x"])},
+    )
+
+
+def sparsemax_backward(draw: Draw) -> Example:
+    y = reference.sparsemax_forward(draw.normal("NC", 0.3)).astype(draw.dtype)
+    return draw.example(
+        {"dy": draw.normal("NC"), "y": y},
+        lambda o: {"dx": reference.sparsemax_backward(o["dy"], o["y"])},
     )
 
 
@@ -728,10 +772,13 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "scatter": scatter,
     **DENSE,
     "guard_product": guard_product,
-    **{f"{name}_forward": activation_forward for name in ACTIVATIONS},
-    **{f"{name}_backward": activation_backward for name in ACTIVATIONS},
+    **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,
+    "log_softmax_forward": log_softmax_forward,
+    "sparsemax_forward": sparsemax_forward,
     "softmax_backward": softmax_backward,
+    "log_softmax_backward": log_softmax_backward,
+    "sparsemax_backward": sparsemax_backward,
     "dropout": dropout,
     "shuffle": shuffle,
     **LOSSES,

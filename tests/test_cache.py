@@ -30,9 +30,12 @@ RELU_PRINTS = "[[0.0, 3.0]]\n"
 EDIT = '''
 
 @formula
-def relu(x):
+def doubled(x):
     """An edit."""
     return x + x
+
+
+ELEMENTWISE["relu"] = Elementwise(doubled, relu_derivative)
 '''
 
 
@@ -83,7 +86,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def test_an_edited_formula_is_never_served_stale(copy: Path, folder: Path) -> None:
     assert relu_in(copy, folder) == RELU_PRINTS
-    source = copy / "fastnn" / "kernels" / "scalar.py"
+    source = copy / "fastnn" / "kernels" / "activations.py"
     original = source.read_text()
     source.write_text(original + EDIT)
     assert relu_in(copy, folder) == "[[-4.0, 6.0]]\n"
@@ -96,13 +99,21 @@ def test_an_edit_under_a_running_process_is_not_kept_as_the_old_code(
     copy: Path, tmp_path: Path
 ) -> None:
     # The process knows the fingerprint before the edit and compiles after it.
-    folder, source = tmp_path / "empty", copy / "fastnn" / "kernels" / "scalar.py"
+    folder, source = tmp_path / "empty", copy / "fastnn" / "kernels" / "activations.py"
     original = source.read_text()
     edit = f"open({str(source)!r}, 'a').write({EDIT!r})"
     prelude = f"from fastnn.engine import cache\ncache.fingerprint()\n{edit}\n"
     relu_in(copy, folder, prelude + RELU)
     source.write_text(original)
     assert relu_in(copy, folder) == RELU_PRINTS
+
+
+def test_an_edit_after_the_import_is_not_kept_as_the_new_code(copy: Path, tmp_path: Path) -> None:
+    # The process has read the formulas before the edit, and looks at the fingerprint after it.
+    folder, source = tmp_path / "empty", copy / "fastnn" / "kernels" / "activations.py"
+    edit = f"open({str(source)!r}, 'a').write({EDIT!r})"
+    assert relu_in(copy, folder, f"import fastnn.activations\n{edit}\n" + RELU) == RELU_PRINTS
+    assert relu_in(copy, folder) == "[[-4.0, 6.0]]\n"
 
 
 # The fingerprint.

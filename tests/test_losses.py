@@ -255,3 +255,17 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(losses)
     assert result.attempted >= 8
     assert result.failed == 0
+
+
+def test_sparsemax_and_its_loss_are_computed_in_one() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(60, 5)), rng.integers(0, 4, 60)
+    results = []
+    for last in ("linear", "sparsemax"):
+        model = fastnn.Sequential([fastnn.Dense(4, last)], (5,), dtype="float64", seed=1)
+        model.compile("sgd", "sparsemax_loss", ["accuracy"])
+        history = model.fit(x, y, epochs=3, batch_size=16, verbose=0).history
+        results.append((history, model.parameters.tobytes()))
+        rows = model.predict(x)
+    assert results[0] == results[1]
+    np.testing.assert_allclose(rows.sum(axis=1), 1.0)

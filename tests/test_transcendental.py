@@ -10,7 +10,9 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from fastnn.kernels import bits as bit_casts
+from fastnn.kernels import compiled as compiled_formulas  # noqa: F401  compiled code calls them
 from fastnn.kernels import transcendental
+from helpers import body_of, errors_in_ulp
 
 # Largest errors in ulp of the exhaustive measurement (docstring of the module), rounded up so
 # that they hold for float64 and without fused multiply-add too.
@@ -61,24 +63,6 @@ def exact(name, x):
             e = np.exp(-np.abs(x))
             return np.where(x < 0, e, 1) / (1 + e)
         return getattr(np, name)(x)
-
-
-def errors_in_ulp(result, reference):
-    """|result - reference| in units of the last place of the result's type at the reference.
-
-    Infinities and NaN must be where the reference, rounded to the type, has them.
-    """
-    info = np.finfo(result.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
-        rounded = reference.astype(result.dtype)
-    special = ~np.isfinite(rounded)
-    np.testing.assert_array_equal(result[special], rounded[special])
-    assert np.isfinite(result[~special]).all()
-    reference = reference[~special]
-    _, exponent = np.frexp(reference)
-    place = np.maximum(exponent - 1, info.minexp) - info.nmant
-    ulp = np.ldexp(np.ones((), reference.dtype), place)
-    return np.abs(result[~special] - reference) / ulp
 
 
 @functools.cache
@@ -211,13 +195,6 @@ def test_flags_of_the_caller_do_not_reach_inside(name):
 
 def special_values_of(name, dtype):
     return next(x for special, x, _ in special_values(dtype) if special == name)
-
-
-def body_of(code, symbol, end):
-    """What `code`, LLVM's or assembly, holds for the function `symbol`."""
-    start = re.search(rf'^(define [^\n]*@)?"?{re.escape(symbol)}"?[(:]', code, re.MULTILINE)
-    assert start is not None
-    return code[start.end() : code.index(end, start.end())]
 
 
 @every_function

@@ -65,8 +65,8 @@ def hash_of_sources() -> bytes:
     return digest.digest()
 
 
-_first_look: list[bytes] = []
-"""The hash of the sources when this process first asked for it."""
+_first_look = hash_of_sources()
+"""The hash of the sources when this process began to import them."""
 
 
 @cache
@@ -74,10 +74,7 @@ def fingerprint() -> str:
     """A hash of everything that compiled ops depend on."""
     import llvmlite.binding as llvm
 
-    sources = hash_of_sources()
-    if not _first_look:
-        _first_look.append(sources)
-    digest = hashlib.sha256(sources)
+    digest = hashlib.sha256(hash_of_sources())
     # The packages' version files are read, not imported: importing Numba takes half a second.
     for package in ("numba", "llvmlite"):
         found = importlib.util.find_spec(package)
@@ -149,12 +146,12 @@ def read(key: str) -> tuple[bytes, str] | None:
 def write(key: str, object_file: bytes, symbol: str) -> bool:
     """Keep an object file under `key`; whether the disk took it.
 
-    Not where the sources were edited since this process first looked: what it has compiled might
+    Not where the sources were edited since this process imported them: what it has compiled might
     be neither the old nor the new.
     """
     try:
         target = _path(key)
-        if hash_of_sources() != _first_look[0]:
+        if hash_of_sources() != _first_look:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         replace(target, seal(_MAGIC, join(symbol.encode(), object_file)))

@@ -4,18 +4,16 @@ A row's loss is the mean, or the sum, over its columns of a function of the pred
 target y; the gradient is made of that function's derivative by z, the slope. A pair and its line in
 `PAIRS` make such a loss an op: `signatures.py` and `cpu/pointwise.py` read the rest off them.
 
-The table is read where nothing is compiled, so this file imports no Numba. What the formulas call
-is put into their sight when they are compiled.
+The table is read where nothing is compiled: as all files of formulas, this one imports no Numba.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from fastnn.kernels.scalar import like
-    from fastnn.kernels.transcendental import exp, expm1, log, log1p, sigmoid, tanh
+from fastnn.kernels.formula import formula, like
+from fastnn.kernels.transcendental import exp, expm1, log, log1p, sigmoid, tanh
 
 CLIP = 1e-7
 """Probabilities are clipped at this distance from 0 (and 1) before a logarithm, as in Keras."""
@@ -34,21 +32,25 @@ class Pair(NamedTuple):
     mean: bool = True
 
 
+@formula
 def square(z, y):
     """(z − y)²."""
     return (z - y) * (z - y)
 
 
+@formula
 def square_slope(z, y):
     """2(z − y)."""
     return like(z, 2) * (z - y)
 
 
+@formula
 def distance(z, y):
     """|z − y|."""
     return abs(z - y)
 
 
+@formula
 def distance_slope(z, y):
     """The sign of z − y; 0 where they are equal."""
     difference = z - y
@@ -57,6 +59,7 @@ def distance_slope(z, y):
     return -one if difference < like(z, 0) else above
 
 
+@formula
 def huber(z, y, delta):
     """d²/2 for d = |z − y| up to δ, and δ(d − δ/2) beyond (Huber 1964)."""
     size = abs(z - y)
@@ -64,6 +67,7 @@ def huber(z, y, delta):
     return part * (size - like(z, 0.5) * part)
 
 
+@formula
 def huber_slope(z, y, delta):
     """z − y, clipped at ±δ."""
     difference = z - y
@@ -71,6 +75,7 @@ def huber_slope(z, y, delta):
     return -delta if difference < -delta else below
 
 
+@formula
 def log_cosh(z, y):
     """log cosh d of d = z − y.
 
@@ -84,77 +89,91 @@ def log_cosh(z, y):
     return (like(z, 0) if near else size - like(z, LN_2)) + log1p(inside)
 
 
+@formula
 def log_cosh_slope(z, y):
     """tanh(z − y)."""
     return tanh(z - y)
 
 
+@formula
 def poisson(z, y):
     """z − y log(z + 1e-7): what the negative log-likelihood of a Poisson variable y of mean z has
     that depends on z."""
     return z - y * log(z + like(z, CLIP))
 
 
+@formula
 def poisson_slope(z, y):
     """1 − y/(z + 1e-7)."""
     return like(z, 1) - y / (z + like(z, CLIP))
 
 
+@formula
 def hinge(z, y):
     """max(1 − yz, 0)."""
     lacking = like(z, 1) - y * z
     return like(z, 0) if lacking < like(z, 0) else lacking
 
 
+@formula
 def hinge_slope(z, y):
     """−y where 1 − yz is positive, else 0."""
     return like(z, 0) if like(z, 1) - y * z <= like(z, 0) else -y
 
 
+@formula
 def squared_hinge(z, y):
     """max(1 − yz, 0)²."""
     lacking = hinge(z, y)
     return lacking * lacking
 
 
+@formula
 def squared_hinge_slope(z, y):
     """−2y max(1 − yz, 0)."""
     return -like(z, 2) * y * hinge(z, y)
 
 
+@formula
 def _clipped(p):
     """p, at least 1e-7; `p < clip` is false for NaN, which so passes through."""
     clip = like(p, CLIP)
     return clip if p < clip else p
 
 
+@formula
 def crossentropy(p, t):
     """−t log max(p, 1e-7)."""
     return -t * log(_clipped(p))
 
 
+@formula
 def crossentropy_slope(p, t):
     """−t/p, and 0 where p is clipped."""
     return like(p, 0) if p <= like(p, CLIP) else -t / p
 
 
+@formula
 def _into_unit(p):
     """p within [1e-7, 1]."""
     one = like(p, 1)
     return one if p > one else _clipped(p)
 
 
+@formula
 def divergence(p, t):
     """t log(t/p), both clipped to [1e-7, 1] as in Keras."""
     target = _into_unit(t)
     return target * log(target / _into_unit(p))
 
 
+@formula
 def divergence_slope(p, t):
     """−t/p, and 0 where p is clipped."""
     return like(p, 0) if p < like(p, CLIP) or p > like(p, 1) else -_into_unit(t) / p
 
 
+@formula
 def binary_crossentropy(p, t):
     """−t log p − (1 − t) log(1 − p), with p and 1 − p clipped at 1e-7.
 
@@ -168,12 +187,14 @@ def binary_crossentropy(p, t):
     return -(t * log(of_one) + (one - t) * log(of_zero))
 
 
+@formula
 def binary_crossentropy_slope(p, t):
     """(p − t)/(p(1 − p)), and 0 where p is clipped."""
     rest, clip = like(p, 1) - p, like(p, CLIP)
     return like(p, 0) if p < clip or rest < clip else (p - t) / (p * rest)
 
 
+@formula
 def logistic(z, y):
     """max(z, 0) − zy + log(1 + e^−|z|): binary cross-entropy of σ(z), from the logit.
 
@@ -184,6 +205,7 @@ def logistic(z, y):
     return size * wrong + log1p(exp(-size))
 
 
+@formula
 def logistic_slope(z, y):
     """σ(z) − y."""
     return sigmoid(z) - y

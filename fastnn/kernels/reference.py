@@ -63,18 +63,7 @@ def dense_backward_kernel(x: ArrayLike, dy: ArrayLike) -> tuple[Array, Array]:
     return x.T @ dy, dy.sum(axis=0)
 
 
-# Activations, of any shape; the derivatives are written in y, which a training step keeps anyway
-
-
-def relu_forward(x: ArrayLike) -> Array:
-    """Rectified linear unit y = max(x, 0)."""
-    return np.maximum(np.asarray(x, dtype=np.float64), 0.0)
-
-
-def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at ReLU's input: dy where y > 0, else 0; the derivative at 0 is taken to be 0."""
-    dy, y = _float64(dy, y)
-    return np.where(y <= 0.0, 0.0, dy)
+# Activations of rows; those of elements are in tests/activation_cases.py, a line each
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
@@ -83,23 +72,6 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     e = np.exp(-np.abs(x))
     y: Array = np.where(x < 0.0, e, 1.0) / (1.0 + e)
     return y
-
-
-def sigmoid_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at the logistic function's input: dy y (1 - y)."""
-    dy, y = _float64(dy, y)
-    return dy * y * (1.0 - y)
-
-
-def tanh_forward(x: ArrayLike) -> Array:
-    """Hyperbolic tangent y = tanh x."""
-    return np.tanh(np.asarray(x, dtype=np.float64))
-
-
-def tanh_backward(dy: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient at tanh's input: dy (1 - y^2)."""
-    dy, y = _float64(dy, y)
-    return dy * (1.0 - y * y)
 
 
 def _log_softmax(x: Array) -> Array:
@@ -121,6 +93,46 @@ def softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     dy, y = _float64(dy, y)
     dx: Array = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
     return dx
+
+
+def log_softmax_forward(x: ArrayLike) -> Array:
+    """Logarithm of each row's softmax: y_j = (x_j - m) - log sum_k e^(x_k - m), m = max x."""
+    return _log_softmax(np.asarray(x, dtype=np.float64))
+
+
+def log_softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at log-softmax's input: dy - e^y sum_k dy_k, row by row."""
+    dy, y = _float64(dy, y)
+    dx: Array = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+    return dx
+
+
+def sparsemax_forward(x: ArrayLike) -> Array:
+    """Sparsemax of each row: the nearest point of the simplex, max(x - tau, 0).
+
+    Martins & Astudillo 2016, arXiv 1602.02068, algorithm 1: with x sorted downwards,
+    k = max{k : 1 + k x_k > sum_{j<=k} x_j} and tau = (sum_{j<=k} x_j - 1) / k.
+
+    Examples
+    --------
+    >>> sparsemax_forward([[1.0, 0.5, -1.0]])
+    array([[0.75, 0.25, 0.  ]])
+    """
+    x = np.asarray(x, dtype=np.float64)
+    x = x - x.max(axis=-1, keepdims=True)  # unchanged by it, and NaN is everywhere in its row
+    ordered = -np.sort(-x, axis=-1)
+    sums, k = np.cumsum(ordered, axis=-1), np.arange(1, x.shape[-1] + 1)
+    size = np.where(1.0 + k * ordered > sums, k, 1).max(axis=-1, keepdims=True)
+    tau = (np.take_along_axis(sums, size - 1, axis=-1) - 1.0) / size
+    return np.maximum(x - tau, 0.0)
+
+
+def sparsemax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient at sparsemax's input: dy less its mean where y > 0, else 0, row by row."""
+    dy, y = _float64(dy, y)
+    support = ~(y <= 0.0)
+    mean = np.where(support, dy, 0.0).sum(axis=-1, keepdims=True)
+    return np.where(support, dy - mean / support.sum(axis=-1, keepdims=True), 0.0)
 
 
 # Losses

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numba import types
-from numba.extending import overload
-
-from fastnn.kernels.like import like
-from fastnn.kernels.transcendental import formula, sigmoid, tanh
+from fastnn.kernels.formula import formula, like, smallest_normal
+from fastnn.kernels.transcendental import sigmoid
 
 __all__ = [
     "adam_moments",
@@ -21,32 +17,10 @@ __all__ = [
     "flushed",
     "is_finite",
     "like",
-    "relu",
-    "relu_derivative",
     "sgd_velocity",
     "sigmoid",
-    "sigmoid_derivative",
     "smallest_normal",
-    "tanh",
-    "tanh_derivative",
 ]
-
-
-@overload(like, inline="always")
-def _like(x, value):
-    real = np.float32 if x == types.float32 else np.float64
-    return lambda x, value: real(value)
-
-
-def smallest_normal(x):
-    """The smallest positive number of the type of `x` that has all its digits."""
-    return type(x)(2.0**-126 if isinstance(x, np.float32) else 2.0**-1022)
-
-
-@overload(smallest_normal, inline="always")
-def _smallest_normal(x):
-    smallest = np.float32(2.0**-126) if x == types.float32 else np.float64(2.0**-1022)
-    return lambda x: smallest
 
 
 @formula
@@ -59,32 +33,6 @@ def is_finite(x):
 def flushed(x):
     """x, or 0 where it is smaller than any normal number, and so slow to compute with."""
     return like(x, 0) if abs(x) < smallest_normal(x) else x
-
-
-@formula
-def relu(x):
-    """max(x, 0); NaN stays NaN."""
-    zero = like(x, 0)
-    return zero if x < zero else x
-
-
-@formula
-def relu_derivative(y):
-    """0 where the output y is 0, else 1; NaN lets the gradient through."""
-    zero = like(y, 0)
-    return zero if y <= zero else like(y, 1)
-
-
-@formula
-def sigmoid_derivative(y):
-    """σ' = y(1 − y), of the output y."""
-    return y * (like(y, 1) - y)
-
-
-@formula
-def tanh_derivative(y):
-    """tanh' = 1 − y², of the output y."""
-    return like(y, 1) - y * y
 
 
 @formula

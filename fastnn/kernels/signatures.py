@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fastnn.kernels import updates
+from fastnn.kernels.activations import ELEMENTWISE
 from fastnn.kernels.pointwise import PAIRS
 
 ITEM_BYTES = {
@@ -107,8 +108,11 @@ _DENSE_TARGETS = _LOSS.format(targets="targets[N,C]")
 _LABELS = _LOSS.format(targets="labels:int32[N]")
 _SUMS = "sums:float64[A] z[N,C] targets[N,C] at=int"
 
-ACTIVATIONS = ("relu", "sigmoid", "tanh")
-"""Elementwise activations whose derivative is a function of their output."""
+ACTIVATIONS = tuple(ELEMENTWISE)
+"""Elementwise activations."""
+
+ROWWISE = ("softmax", "log_softmax", "sparsemax")
+"""Activations of rows; their gradients are functions of the output."""
 
 # name: (parts, operands, "output input" that may be one array; an optimizer's gradient)
 _TABLE: dict[str, tuple[str, str, str]] = {
@@ -130,10 +134,14 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
-    **{f"{a}_forward": ("elements", "y[N,F] x[N,F]", "y x") for a in ACTIVATIONS},
-    **{f"{a}_backward": ("elements", "dx[N,F] dy[N,F] y[N,F]", "dx dy") for a in ACTIVATIONS},
-    "softmax_forward": ("N", "y[N,C] x[N,C]", "y x"),
-    "softmax_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy"),
+    **{f"{a}_forward": ("elements", "y[N,F] x[N,F] parameter=float", "y x") for a in ACTIVATIONS},
+    **{
+        f"{a}_backward": ("elements", f"dx[N,F] dy[N,F] {line.of}[N,F] parameter=float", "dx dy")
+        for a, line in ELEMENTWISE.items()
+        if line.derivative is not None
+    },
+    **{f"{a}_forward": ("N", "y[N,C] x[N,C]", "y x") for a in ROWWISE},
+    **{f"{a}_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy") for a in ROWWISE},
     "dropout": ("NF", "y[N,F] x[N,F] rate=float stream=int", "y x"),
     "shuffle": ("own", "order:int64[R] begin=int end=int epoch=int", ""),
     "softmax_crossentropy": ("N", _LABELS, "dz z"),

@@ -20,8 +20,6 @@ For that no `reassoc` may be set.
 """
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 from numpy import float32, float64, int32, int64
 
 from fastnn.kernels.bits import (
@@ -30,23 +28,7 @@ from fastnn.kernels.bits import (
     float32_from_bits,
     float64_from_bits,
 )
-
-# CPU: a product may be fused with the sum it goes into, which every formula here tolerates and
-# none needs; nothing else is relaxed. `forceinline`, because a loop with a call left in it does
-# not vectorise, and the longer ones are past LLVM's threshold. CUDA fuses by default, and there
-# any `fastmath`, even this one, would mean approximate division.
-_OPTIONS = {
-    "cpu": {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True},
-    "cuda": {},
-}
-
-
-def formula(function):
-    """Let compiled code call `function`: `register_jitable`, with options by target."""
-    for target, options in _OPTIONS.items():
-        overload(function, jit_options=options, strict=False, target=target)(lambda *_: function)
-    return function
-
+from fastnn.kernels.formula import by_type, formula
 
 # --------------------------------------------------------------------------------------
 # Constants, as benchmarks.derive_polynomials prints them. ln 2 is in two parts, the high one with
@@ -96,25 +78,28 @@ _LOG64 = (
 
 _ZERO32, _INFINITY32 = float32(0.0), float32(np.inf)
 _ZERO64, _INFINITY64 = float64(0.0), float64(np.inf)
+_NOTHING32, _NOTHING64 = float32(-0.0), float64(-0.0)  # x + -0 is x: no instruction is spent
 _SQRT_HALF_BITS32 = bits_from_float32(_SQRT_HALF32)
 _SQRT_HALF_BITS64 = bits_from_float64(_SQRT_HALF64)
 _SIGN_BIT32, _SIGN_BIT64 = int32(-(2**31)), int64(-(2**63))
 # Beyond these, exp is 0 or infinity, and expm1 is -1.
 _EXP_LOW32, _EXP_HIGH32, _EXPM1_LOW32 = float32(-104.0), float32(89.0), float32(-18.0)
 _EXP_LOW64, _EXP_HIGH64, _EXPM1_LOW64 = float64(-746.0), float64(710.0), float64(-38.0)
+# Beyond these, the sigmoid of -x is 0, and the product of both too.
+_SIGMOID_HIGH32, _SIGMOID_HIGH64 = float32(128.0), float64(800.0)
 # Below this, tanh has its own polynomial; above, it exceeds 1/2, and 1 - 2/(1 + e^2x) is accurate.
 _TANH_SMALL32, _TANH_SMALL64 = float32(0.5494), float64(0.5494)
 
 
 @formula
-def _clamp(x, low, high):
+def clamp(x, low, high):
     """`x` within [low, high]; NaN stays NaN because no comparison with it holds."""
     x = low if x < low else x
     return high if x > high else x
 
 
 @formula
-def _add(large, small):
+def add(large, small):
     """Their sum, and exactly what rounding lost: |large| >= |small| or large = 0 (Dekker 1971)."""
     total = large + small
     return total, (large - total) + small
@@ -125,27 +110,27 @@ def _add(large, small):
 
 
 @formula
-def _reduce32(x):
+def reduce32(x):
     """n + 254 in the low bits of an integer, r, and what rounding r lost."""
     shifted = x * _LOG2_E32 + _ROUND32
     n = shifted - _ROUND32
     high = x - n * _LN2_HIGH32
-    r, lost = _add(high, -(n * _LN2_LOW32))
+    r, lost = add(high, -(n * _LN2_LOW32))
     return bits_from_float32(shifted), r, lost
 
 
 @formula
-def _reduce64(x):
+def reduce64(x):
     """n + 2046 in the low bits of an integer, r, and what rounding r lost."""
     shifted = x * _LOG2_E64 + _ROUND64
     n = shifted - _ROUND64
     high = x - n * _LN2_HIGH64
-    r, lost = _add(high, -(n * _LN2_LOW64))
+    r, lost = add(high, -(n * _LN2_LOW64))
     return bits_from_float64(shifted), r, lost
 
 
 @formula
-def _exp_tail32(r):
+def exp_tail32(r):
     """e^r - 1 - r for |r| <= ln(2)/2."""
     c1, c2, c3, c4, c5 = _EXP32
     q = ((((c5 * r + c4) * r + c3) * r + c2) * r + c1) * r + float32(0.5)
@@ -153,7 +138,7 @@ def _exp_tail32(r):
 
 
 @formula
-def _exp_tail64(r):
+def exp_tail64(r):
     """e^r - 1 - r for |r| <= ln(2)/2."""
     c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = _EXP64
     q = ((((c10 * r + c9) * r + c8) * r + c7) * r + c6) * r + c5
@@ -161,76 +146,120 @@ def _exp_tail64(r):
     return r * r * q
 
 
+# 2^n comes as two factors that are normal numbers even where 2^n is not: of a product with both,
+# only the last multiplication overflows or underflows, and rounds once. The bits hold n + 2 * bias,
+# so a half is biased by one; the shift to the exponent's place drops the bits above.
+
+
+@formula
+def halves32(n):
+    """2^n as the product of two float32, of n + 254 in the low bits of an integer."""
+    half = float32_from_bits(int32((n >> 1) << 23))
+    return half, float32_from_bits(int32(((n + 1) >> 1) << 23))
+
+
+@formula
+def halves64(n):
+    """2^n as the product of two float64, of n + 2046 in the low bits of an integer."""
+    return float64_from_bits((n >> 1) << 52), float64_from_bits(((n + 1) >> 1) << 52)
+
+
 @formula
 def exp32(x):
     """e^x of a float32."""
-    n, r, _ = _reduce32(_clamp(x, _EXP_LOW32, _EXP_HIGH32))
-    mantissa = float32(1.0) + (r + _exp_tail32(r))
-    # 2^n as two factors that are normal numbers even where 2^n is not: only the last product
-    # overflows or underflows, and rounds once. The bits hold n + 2 * bias, so a half is biased
-    # by one; the shift to the exponent's place drops the bits above.
-    half = float32_from_bits(int32((n >> 1) << 23))
-    other_half = float32_from_bits(int32(((n + 1) >> 1) << 23))
-    return mantissa * half * other_half
+    n, r, _ = reduce32(clamp(x, _EXP_LOW32, _EXP_HIGH32))
+    half, other_half = halves32(n)
+    return (float32(1.0) + (r + exp_tail32(r))) * half * other_half
 
 
 @formula
 def exp64(x):
     """e^x of a float64."""
-    n, r, _ = _reduce64(_clamp(x, _EXP_LOW64, _EXP_HIGH64))
-    mantissa = 1.0 + (r + _exp_tail64(r))
-    half = float64_from_bits((n >> 1) << 52)
-    other_half = float64_from_bits(((n + 1) >> 1) << 52)
-    return mantissa * half * other_half
+    n, r, _ = reduce64(clamp(x, _EXP_LOW64, _EXP_HIGH64))
+    half, other_half = halves64(n)
+    return (1.0 + (r + exp_tail64(r))) * half * other_half
 
 
 @formula
-def expm132(x):
-    """e^x - 1 of a float32, accurate near 0."""
-    n, r, r_lost = _reduce32(_clamp(x, _EXPM1_LOW32, _EXP_HIGH32))
+def expm1_of_sum32(x, low):
+    """e^(x + low) - 1 of two float32, |low| at most an ulp of x; accurate near 0."""
+    n, r, r_lost = reduce32(clamp(x, _EXPM1_LOW32, _EXP_HIGH32))
     # (2^n - 1) + 2^n r + 2^n tail, all halved: 2^128 is not a float32, but 2^127 is.
     scale = float32_from_bits(int32((n - 128) << 23))
-    total, lost = _add(scale - float32(0.5), scale * r)
-    tail = _exp_tail32(r) + (r_lost + r_lost * r)
+    r, low = add(r, low)
+    r_lost = r_lost + low
+    total, lost = add(scale - float32(0.5), scale * r)
+    tail = exp_tail32(r) + (r_lost + r_lost * r)
     y = float32(2.0) * (total + (lost + scale * tail))
     return x if abs(x) < float32(2.0**-25) else y  # keeps -0 and the subnormals' last bit
 
 
 @formula
-def expm164(x):
-    """e^x - 1 of a float64, accurate near 0."""
-    n, r, r_lost = _reduce64(_clamp(x, _EXPM1_LOW64, _EXP_HIGH64))
+def expm1_of_sum64(x, low):
+    """e^(x + low) - 1 of two float64, |low| at most an ulp of x; accurate near 0."""
+    n, r, r_lost = reduce64(clamp(x, _EXPM1_LOW64, _EXP_HIGH64))
     scale = float64_from_bits((n - 1024) << 52)
-    total, lost = _add(scale - 0.5, scale * r)
-    tail = _exp_tail64(r) + (r_lost + r_lost * r)
+    r, low = add(r, low)
+    r_lost = r_lost + low
+    total, lost = add(scale - 0.5, scale * r)
+    tail = exp_tail64(r) + (r_lost + r_lost * r)
     y = 2.0 * (total + (lost + scale * tail))
     return x if abs(x) < 2.0**-54 else y
 
 
 @formula
-def _sigmoid_of_negative32(y):
-    """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
-    n, r, _ = _reduce32(-_EXP_LOW32 if y > -_EXP_LOW32 else y)
-    half = float32_from_bits(int32((int32(508 - n) >> 1) << 23))
-    other_half = float32_from_bits(int32((int32(509 - n) >> 1) << 23))
-    one_r, lost_r = _add(float32(1.0), r)
-    total, lost = _add(one_r, half * other_half)
-    denominator, lost = _add(total, lost + (lost_r + _exp_tail32(r)))
+def expm132(x):
+    """e^x - 1 of a float32, accurate near 0."""
+    return expm1_of_sum32(x, _NOTHING32)
+
+
+@formula
+def expm164(x):
+    """e^x - 1 of a float64, accurate near 0."""
+    return expm1_of_sum64(x, _NOTHING64)
+
+
+@formula
+def sigmoid_parts32(y, low):
+    """1/(1 + e^(y + low)) for y >= 0, as 2^-n/(2^-n + e^r), which cannot overflow.
+
+    As inverse·half·other_half, of which the last two are the halves of 2^-n.
+    """
+    n, r, _ = reduce32(_SIGMOID_HIGH32 if y > _SIGMOID_HIGH32 else y)
+    r = r + low
+    half, other_half = halves32(int32(508 - n))
+    one_r, lost_r = add(float32(1.0), r)
+    total, lost = add(one_r, half * other_half)
+    denominator, lost = add(total, lost + (lost_r + exp_tail32(r)))
     inverse = float32(1.0) / denominator
-    return (inverse - inverse * (inverse * lost)) * half * other_half
+    return inverse - inverse * (inverse * lost), half, other_half
+
+
+@formula
+def sigmoid_parts64(y, low):
+    """The same of float64."""
+    n, r, _ = reduce64(_SIGMOID_HIGH64 if y > _SIGMOID_HIGH64 else y)
+    r = r + low
+    half, other_half = halves64(4092 - n)
+    one_r, lost_r = add(1.0, r)
+    total, lost = add(one_r, half * other_half)
+    denominator, lost = add(total, lost + (lost_r + exp_tail64(r)))
+    inverse = 1.0 / denominator
+    return inverse - inverse * (inverse * lost), half, other_half
+
+
+@formula
+def _sigmoid_of_negative32(y):
+    """1/(1 + e^y) for y >= 0."""
+    inverse, half, other_half = sigmoid_parts32(y, _NOTHING32)
+    return inverse * half * other_half
 
 
 @formula
 def _sigmoid_of_negative64(y):
-    """1/(1 + e^y) for y >= 0, as 2^-n / (2^-n + e^r), which cannot overflow."""
-    n, r, _ = _reduce64(-_EXP_LOW64 if y > -_EXP_LOW64 else y)
-    half = float64_from_bits(((4092 - n) >> 1) << 52)
-    other_half = float64_from_bits(((4093 - n) >> 1) << 52)
-    one_r, lost_r = _add(1.0, r)
-    total, lost = _add(one_r, half * other_half)
-    denominator, lost = _add(total, lost + (lost_r + _exp_tail64(r)))
-    inverse = 1.0 / denominator
-    return (inverse - inverse * (inverse * lost)) * half * other_half
+    """1/(1 + e^y) for y >= 0."""
+    inverse, half, other_half = sigmoid_parts64(y, _NOTHING64)
+    return inverse * half * other_half
 
 
 @formula
@@ -277,7 +306,7 @@ def tanh64(x):
 
 
 @formula
-def _split32(u):
+def split32(u):
     """k and f of a normal u = 2^k (1 + f); f is exact."""
     bits = bits_from_float32(u)
     k = int32(int32(bits - _SQRT_HALF_BITS32) >> 23)
@@ -285,7 +314,7 @@ def _split32(u):
 
 
 @formula
-def _split64(u):
+def split64(u):
     """k and f of a normal u = 2^k (1 + f); f is exact."""
     bits = bits_from_float64(u)
     k = (bits - _SQRT_HALF_BITS64) >> 52
@@ -293,18 +322,18 @@ def _split64(u):
 
 
 @formula
-def _log_sum32(k, f, f_lost):
-    """k ln 2 + log(1 + f + f_lost)."""
+def log_parts32(k, f, f_lost):
+    """k ln 2 + log(1 + f + f_lost) as a leading part and what comes to it."""
     c1, c2, c3, c4, c5, c6, c7, c8 = _LOG32
     q = (((c8 * f + c7) * f + c6) * f + c5) * f + c4
     tail = f * f * ((((q * f + c3) * f + c2) * f + c1) * f - float32(0.5))
-    total, lost = _add(k * _LN2_HIGH32, f)
-    return total + (lost + (tail + (f_lost + k * _LN2_LOW32)))
+    total, lost = add(k * _LN2_HIGH32, f)
+    return total, lost + (tail + (f_lost + k * _LN2_LOW32))
 
 
 @formula
-def _log_sum64(k, f, f_lost):
-    """k ln 2 + log(1 + f + f_lost)."""
+def log_parts64(k, f, f_lost):
+    """k ln 2 + log(1 + f + f_lost) as a leading part and what comes to it."""
     # A polynomial in f as in float32 needs 20 coefficients, which take longer than a division.
     # 1 + f = (1 + s)/(1 - s): log(1 + f) = 2 artanh s = f - f^2/2 + s (f^2/2 + z (c0 + ...)),
     # as in Sun's fdlibm.
@@ -314,8 +343,8 @@ def _log_sum64(k, f, f_lost):
     half_square = 0.5 * f * f
     q = (((((c6 * z + c5) * z + c4) * z + c3) * z + c2) * z + c1) * z + c0
     tail = s * (half_square + z * q) - half_square
-    total, lost = _add(k * _LN2_HIGH64, f)
-    return total + (lost + (tail + (f_lost + k * _LN2_LOW64)))
+    total, lost = add(k * _LN2_HIGH64, f)
+    return total, lost + (tail + (f_lost + k * _LN2_LOW64))
 
 
 @formula
@@ -329,44 +358,62 @@ def _log_edges(log_u, u, zero, infinity):
 def log32(x):
     """Natural logarithm of a float32."""
     subnormal = x < float32(2.0**-126)
-    k, f = _split32(x * float32(2.0**23) if subnormal else x)
+    k, f = split32(x * float32(2.0**23) if subnormal else x)
     exponent = float32(k) - (float32(23.0) if subnormal else _ZERO32)
-    return _log_edges(_log_sum32(exponent, f, _ZERO32), x, _ZERO32, _INFINITY32)
+    total, rest = log_parts32(exponent, f, _ZERO32)
+    return _log_edges(total + rest, x, _ZERO32, _INFINITY32)
 
 
 @formula
 def log64(x):
     """Natural logarithm of a float64."""
     subnormal = x < 2.0**-1022
-    k, f = _split64(x * 2.0**52 if subnormal else x)
+    k, f = split64(x * 2.0**52 if subnormal else x)
     exponent = float64(k) - (52.0 if subnormal else 0.0)
-    return _log_edges(_log_sum64(exponent, f, _ZERO64), x, _ZERO64, _INFINITY64)
+    total, rest = log_parts64(exponent, f, _ZERO64)
+    return _log_edges(total + rest, x, _ZERO64, _INFINITY64)
+
+
+@formula
+def split_sum32(one, x, low):
+    """k, f and what rounding lost of f, of one + x + low = 2^k (1 + f)."""
+    u = one + x
+    added = u - one
+    lost = (one - (u - added)) + (x - added)  # either may be larger (Knuth's TwoSum)
+    k, high = split32(u)
+    # 2^-k lost, through 2^(1-k), because 2^-128 has no such bits.
+    lost = (lost + low) * float32_from_bits(int32(int32(128 - k) << 23)) * float32(0.5)
+    f, f_lost = add(high, lost)
+    return float32(k), f, f_lost
+
+
+@formula
+def split_sum64(one, x, low):
+    """The same of float64."""
+    u = one + x
+    added = u - one
+    lost = (one - (u - added)) + (x - added)
+    k, high = split64(u)
+    lost = (lost + low) * float64_from_bits((1024 - k) << 52) * 0.5
+    f, f_lost = add(high, lost)
+    return float64(k), f, f_lost
 
 
 @formula
 def log1p32(x):
     """log(1 + x) of a float32, accurate near 0."""
-    u = float32(1.0) + x
-    added = u - float32(1.0)
-    lost = (float32(1.0) - (u - added)) + (x - added)  # either may be larger (Knuth's TwoSum)
-    k, high = _split32(u)
-    # 2^-k lost, through 2^(1-k), because 2^-128 has no such bits.
-    low = lost * float32_from_bits(int32(int32(128 - k) << 23)) * float32(0.5)
-    f, f_lost = _add(high, low)
-    y = _log_edges(_log_sum32(float32(k), f, f_lost), u, _ZERO32, _INFINITY32)
+    k, f, f_lost = split_sum32(float32(1.0), x, _NOTHING32)
+    total, rest = log_parts32(k, f, f_lost)
+    y = _log_edges(total + rest, float32(1.0) + x, _ZERO32, _INFINITY32)
     return x if x == _ZERO32 else y  # keeps -0
 
 
 @formula
 def log1p64(x):
     """log(1 + x) of a float64, accurate near 0."""
-    u = 1.0 + x
-    added = u - 1.0
-    lost = (1.0 - (u - added)) + (x - added)
-    k, high = _split64(u)
-    low = lost * float64_from_bits((1024 - k) << 52) * 0.5
-    f, f_lost = _add(high, low)
-    y = _log_edges(_log_sum64(float64(k), f, f_lost), u, _ZERO64, _INFINITY64)
+    k, f, f_lost = split_sum64(float64(1.0), x, _NOTHING64)
+    total, rest = log_parts64(k, f, f_lost)
+    y = _log_edges(total + rest, float64(1.0) + x, _ZERO64, _INFINITY64)
     return x if x == _ZERO64 else y
 
 
@@ -374,25 +421,9 @@ def log1p64(x):
 # One name for both types, chosen when the caller is compiled.
 
 
-def _by_type(name, function32, function64):
-    def dispatch(x):
-        if isinstance(x, np.float32):
-            return function32(x)
-        if isinstance(x, float):  # np.float64 is one
-            return function64(float64(x))
-        raise TypeError(f"{name}: x must be a float32 or a float64, got {type(x).__name__}")
-
-    bodies = {types.float32: function32, types.float64: function64}
-    for target, options in _OPTIONS.items():
-        overload(dispatch, jit_options=options, target=target)(lambda x: bodies.get(x))
-    dispatch.__name__ = dispatch.__qualname__ = name
-    dispatch.__doc__ = function32.__doc__.replace("a float32", "a float32 or a float64")
-    return dispatch
-
-
-exp = _by_type("exp", exp32, exp64)
-log = _by_type("log", log32, log64)
-log1p = _by_type("log1p", log1p32, log1p64)
-expm1 = _by_type("expm1", expm132, expm164)
-tanh = _by_type("tanh", tanh32, tanh64)
-sigmoid = _by_type("sigmoid", sigmoid32, sigmoid64)
+exp = by_type("exp", exp32, exp64)
+log = by_type("log", log32, log64)
+log1p = by_type("log1p", log1p32, log1p64)
+expm1 = by_type("expm1", expm132, expm164)
+tanh = by_type("tanh", tanh32, tanh64)
+sigmoid = by_type("sigmoid", sigmoid32, sigmoid64)

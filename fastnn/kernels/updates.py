@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastnn.kernels import state as s
-from fastnn.kernels.like import like
+from fastnn.kernels.formula import like
 
 STEP_NUMBERS = {
     "learning_rate": s.LEARNING_RATE,

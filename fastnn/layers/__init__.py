@@ -1,18 +1,20 @@
 """Layers: what a network is made of."""
 
-from fastnn.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.shape import Flatten, Input
 
 __all__ = [
+    "ELU",
     "Activation",
     "Dense",
     "Dropout",
     "Flatten",
     "Input",
     "Layer",
+    "LeakyReLU",
     "ReLU",
     "Sigmoid",
     "Softmax",

@@ -17,39 +17,51 @@ class Activation(Layer):
     activation : str
         Its name; see ``fastnn.activations.NAMES``.
     name : str, optional
+    **parameters
+        The activation's own: ``negative_slope`` of leaky_relu (0.2), ``alpha`` of elu and celu
+        (1.0), ``approximate`` of gelu (False), ``r`` of eru and oru (2.0).
 
     Examples
     --------
     >>> import fastnn, numpy as np
-    >>> fastnn.Activation("relu").forward(np.array([[-1.0, 2.0]])).tolist()
-    [[0.0, 2.0]]
+    >>> fastnn.Activation("elu", alpha=2.0).forward(np.array([[-np.inf, 2.0]])).tolist()
+    [[-2.0, 2.0]]
     """
 
-    def __init__(self, activation: str | None, name: str | None = None) -> None:
+    def __init__(self, activation: str | None, name: str | None = None, **parameters: Any) -> None:
         super().__init__(name)
-        self.activation = activations.check(activation, type(self).__name__)
+        owner = type(self).__name__
+        self.activation = activations.check(activation, owner)
+        self.arguments = activations.check_parameters(self.activation, parameters, owner)
+        if not activations.has_derivative(self.activation):
+            self.untrainable = f"the derivative of {self.activation} is 0 everywhere"
 
     def build(self, input_shape: Shape) -> None:
-        """Softmax takes vectors only."""
-        if self.activation == "softmax" and len(input_shape) != 1:
+        """Softmax and its kin take vectors only."""
+        if not activations.is_elementwise(self.activation) and len(input_shape) != 1:
             raise ValueError(
-                f"{self.label}: softmax takes rows that are vectors, got shape {input_shape}"
+                f"{self.label}: {self.activation} takes rows that are vectors, "
+                f"got shape {input_shape}"
             )
 
     def forward_ops(self, tape: Tape, x: Any) -> Any:
         """``y = f(x)``."""
-        y = activations.forward(tape, self.activation, x)
-        tape.save(self, y)
+        y, kept = activations.forward(tape, self.activation, x, **self.arguments)
+        tape.save(self, kept)
         return y
 
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
-        """``dx = f'·dy``, from the output."""
-        (y,) = tape.saved(self)
-        return activations.backward(tape, self.activation, dy, y) if wants_dx else None
+        """``dx = f'·dy``, from the output or the input."""
+        (kept,) = tape.saved(self)
+        if not wants_dx:
+            return None
+        if self.untrainable is not None:
+            raise ValueError(f"{self.label}: no gradient comes back: {self.untrainable}")
+        return activations.backward(tape, self.activation, dy, kept, **self.arguments)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"activation": self.activation, "name": self.name}
+        return {"activation": self.activation, "name": self.name, **self.arguments}
 
 
 class _Named(Activation):
@@ -57,18 +69,49 @@ class _Named(Activation):
 
     activation_name: str
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(self.activation_name, name)
+    def __init__(self, name: str | None = None, **parameters: Any) -> None:
+        super().__init__(self.activation_name, name, **parameters)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"name": self.name}
+        return {"name": self.name, **self.arguments}
 
 
 class ReLU(_Named):
     """``max(x, 0)``; its derivative at 0 is 0."""
 
     activation_name = "relu"
+
+
+class LeakyReLU(_Named):
+    """``x`` where it is positive, else ``negative_slope·x``.
+
+    Parameters
+    ----------
+    negative_slope : float in [0, inf)
+        0.2 by default, as in ``keras.activations``; Keras's layer of this name has 0.3.
+    name : str, optional
+    """
+
+    activation_name = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.2, name: str | None = None) -> None:
+        super().__init__(name, negative_slope=negative_slope)
+
+
+class ELU(_Named):
+    """``x`` where it is positive, else ``alpha·(e^x − 1)``.
+
+    Parameters
+    ----------
+    alpha : float in [0, inf)
+    name : str, optional
+    """
+
+    activation_name = "elu"
+
+    def __init__(self, alpha: float = 1.0, name: str | None = None) -> None:
+        super().__init__(name, alpha=alpha)
 
 
 class Sigmoid(_Named):

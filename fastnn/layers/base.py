@@ -93,6 +93,7 @@ class Layer:
     """
 
     name: str | None = None
+    untrainable: str | None = None  # why no gradient comes back through it
     dtype: str = "float32"
     input_shape: Shape | None = None
     output_shape: Shape | None = None

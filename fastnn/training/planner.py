@@ -48,6 +48,28 @@ def stages_of(layers: Sequence[Layer]) -> list[Layer]:
     return [stage for layer in layers for stage in layer.stages()]
 
 
+def _trained(stages: Sequence[Layer]) -> list[bool]:
+    """Which stages want a gradient: those with parameters, and what only Python knows."""
+    return [bool(stage.params) or stage.in_python for stage in stages]
+
+
+def check_trainable(layers: Sequence[Layer]) -> None:
+    """Refuse to train built layers of which some are cut off from the loss.
+
+    Raises
+    ------
+    ValueError
+        If what comes after a layer with parameters passes no gradient back.
+    """
+    stages = stages_of(layers)
+    trained = _trained(stages)
+    for index, stage in enumerate(stages):
+        if stage.untrainable is not None and any(trained[:index]):
+            raise ValueError(
+                f"{stage.label}: layers before it cannot be trained: {stage.untrainable}"
+            )
+
+
 def split_fused(stages: list[Layer], loss: Loss) -> tuple[list[Layer], bool]:
     """The stages before the loss, and whether the loss then is given logits.
 
@@ -117,7 +139,7 @@ def gradient_step(
     delta = _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
     if tape.stopped:
         return
-    trained = [bool(stage.params) or stage.in_python for stage in stages]
+    trained = _trained(stages)
     for index in range(len(stages) - 1, -1, -1):
         if not any(trained[: index + 1]):
             break

@@ -39,6 +39,7 @@ from fastnn.kernels.cpu import (
     pointwise,
     random,
     softmax,
+    sparsemax,
     steps,
     targets,
 )
@@ -57,6 +58,7 @@ _ROOMS = (
     pointwise,
     random,
     softmax,
+    sparsemax,
     targets,
 )
 

@@ -7,39 +7,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastnn.kernels import pointwise, scalar, transcendental
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.formula import formula
 from fastnn.kernels.pointwise import PAIRS, Pair
-from fastnn.kernels.transcendental import formula
-
-
-def _formulas() -> dict[str, Any]:
-    """The formulas of `kernels/pointwise.py` by name, with what they call in their sight."""
-    sight = {**vars(transcendental), **vars(scalar), **vars(pointwise)}
-    for name, function in vars(pointwise).items():
-        if isinstance(function, FunctionType) and function.__module__ == pointwise.__name__:
-            sight[name] = formula(FunctionType(function.__code__, sight, name))
-    return sight
-
-
-_FORMULAS = _formulas()
 
 
 def _with_parameter(function: Callable[..., Any]) -> Any:
     """The formula of three arguments, the last of them ignored where it has but two."""
-    bound = _FORMULAS[function.__name__]
     if len(inspect.signature(function).parameters) == 3:
-        return bound
+        return function
 
     @formula
     def ignoring(z, y, parameter):
-        return bound(z, y)
+        return function(z, y)
 
     return ignoring
 

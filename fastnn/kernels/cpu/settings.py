@@ -10,6 +10,8 @@ from numba import njit
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
+from fastnn.kernels import compiled as compiled  # kernels call formulas
+
 FASTMATH = {"contract"}
 """A product and a sum may become one FMA; nothing else may change.
 

@@ -1,4 +1,4 @@
-"""Softmax by rows: narrow rows as many at once as a vector has lanes, wide ones one by one.
+"""Softmax and its logarithm: narrow rows as many at once as a vector has lanes, wide ones alone.
 
 The ten columns of a classifier fill no vector, and each row's maximum and sum would be taken
 across lanes. So blocks of rows are transposed in registers: then a vector holds one column of all
@@ -12,11 +12,11 @@ from typing import Any
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.microkernel import copy_row, lanes, transpose_block
 from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
-from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.cpu.stacks import stack_max, stack_minus, stack_sum, stack_times
-from fastnn.kernels.scalar import like
+from fastnn.kernels.formula import like
 from fastnn.kernels.signatures import ITEM_BYTES
-from fastnn.kernels.transcendental import exp
+from fastnn.kernels.transcendental import exp, log
 
 NARROW = 64
 """Columns up to which rows are transposed: a block of them takes 4 KiB of the L1 cache."""
@@ -177,3 +177,77 @@ def softmax_backward(type_name: str) -> Any:
             rows(dx, dy, y)
 
     return softmax_backward
+
+
+def log_softmax_forward(type_name: str) -> Any:
+    """``y = (x − max x) − log Σ e^(x − max x)`` row by row, overwriting y (N, C).
+
+    The maximum is taken off first: their sum would lose digits where it is large.
+    """
+    size, vector = ITEM_BYTES[type_name], view(type_name, 1)
+    largest_of, minus = row_max(type_name), row_minus(type_name)
+    narrow = Transposed(type_name)
+    count, load, exponentials = narrow.rows, narrow.load, narrow.exponentials
+    at_maxima, at_sums = narrow.at_maxima, narrow.at_sums
+
+    @reduction
+    def sum_of_exponentials(row):
+        total = like(row[0], 0)
+        for j in range(row.size):
+            total += exp(row[j])
+        return total
+
+    @inlined
+    def narrow_rows(y, x, workspace):
+        rows, columns = y.shape
+        largest = vector(workspace + at_maxima, (count,))
+        total = vector(workspace + at_sums, (count,))
+        for i in range(0, rows, count):
+            at, here = i * columns * size, min(count, rows - i)
+            load(workspace, address(x) + at, columns, here)
+            exponentials(workspace, columns)
+            for r in range(count):
+                total[r] = log(total[r])
+            for r in range(here):
+                row = at + r * columns * size
+                minus(address(y) + row, address(x) + row, columns, largest[r])
+                minus(address(y) + row, address(y) + row, columns, total[r])
+
+    @inlined
+    def wide_rows(y, x):
+        columns = y.shape[1]
+        for i in range(y.shape[0]):
+            row, source = address(y) + i * columns * size, address(x) + i * columns * size
+            minus(row, source, columns, largest_of(source, columns))
+            minus(row, row, columns, log(sum_of_exponentials(vector(row, (columns,)))))
+
+    @kernel
+    def log_softmax_forward(y, x, workspace):
+        if y.shape[1] <= NARROW:
+            narrow_rows(y, x, workspace)
+        else:
+            wide_rows(y, x)
+
+    return log_softmax_forward
+
+
+def log_softmax_backward(type_name: str) -> Any:
+    """``dx = dy − e^y Σ dy`` row by row, overwriting dx (N, C); y is the output."""
+    size, sum_of = ITEM_BYTES[type_name], row_sum(type_name)
+
+    @inlined
+    def rows(dx, dy, y):
+        columns = dx.shape[1]
+        for i in range(dx.shape[0]):
+            total = sum_of(address(dy) + i * columns * size, columns)
+            for j in range(columns):
+                dx[i, j] = dy[i, j] - exp(y[i, j]) * total
+
+    @kernel
+    def log_softmax_backward(dx, dy, y):
+        if address(dx) == address(dy):
+            rows(dx, dx, y)
+        else:
+            rows(dx, dy, y)
+
+    return log_softmax_backward

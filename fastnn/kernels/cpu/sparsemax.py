@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.rows import row_max
-from fastnn.kernels.cpu.settings import inlined, reduction
+from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.signatures import ITEM_BYTES
 
 
@@ -48,3 +48,61 @@ def row_threshold(type_name: str) -> Any:
         return largest, threshold
 
     return row_threshold
+
+
+def sparsemax_forward(type_name: str) -> Any:
+    """The point of the simplex nearest to each row of x, overwriting y (N, C): max(x − τ, 0)."""
+    real, threshold_of = getattr(np, type_name), row_threshold(type_name)
+
+    @inlined
+    def rows(y, x):
+        for i in range(y.shape[0]):
+            largest, threshold = threshold_of(x, i)
+            for j in range(y.shape[1]):
+                above = (x[i, j] - largest) - threshold
+                y[i, j] = real(0) if above < real(0) else above
+
+    @kernel
+    def sparsemax_forward(y, x):
+        if address(y) == address(x):
+            rows(y, y)
+        else:
+            rows(y, x)
+
+    return sparsemax_forward
+
+
+def sparsemax_backward(type_name: str) -> Any:
+    """``dx = dy − mean dy`` over the row's elements with y > 0, else 0; overwriting dx (N, C)."""
+    real, size, vector = getattr(np, type_name), ITEM_BYTES[type_name], view(type_name, 1)
+
+    @reduction
+    def mean_of_support(dy, y):
+        total, count = 0.0, 0
+        for j in range(dy.size):
+            if not y[j] <= real(0):
+                total += dy[j]
+                count += 1
+        return total / count
+
+    @inlined
+    def rows(dx, dy, y):
+        columns = dx.shape[1]
+        for i in range(dx.shape[0]):
+            at = i * columns * size
+            mean = real(
+                mean_of_support(
+                    vector(address(dy) + at, (columns,)), vector(address(y) + at, (columns,))
+                )
+            )
+            for j in range(columns):
+                dx[i, j] = real(0) if y[i, j] <= real(0) else dy[i, j] - mean
+
+    @kernel
+    def sparsemax_backward(dx, dy, y):
+        if address(dx) == address(dy):
+            rows(dx, dx, y)
+        else:
+            rows(dx, dy, y)
+
+    return sparsemax_backward
