@@ -76,6 +76,9 @@ class LambdaCallback(Callback):
 class Monitor(Callback):
     """What callbacks that wait for a figure to improve have in common; see `EarlyStopping`."""
 
+    def check(self, model: Sequential) -> None:
+        """Refuse a model that it cannot work with, before anything is changed."""
+
     def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
         label = type(self).__name__
         if mode not in ("auto", "min", "max"):
@@ -211,7 +214,7 @@ class ReduceLROnPlateau(Monitor):
     patience : int, at least 0
         Epochs without improvement after which it is.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" takes more for an accuracy.
+        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy.
     min_delta : float, at least 0
         An improvement is larger than this.
     cooldown : int, at least 0
@@ -248,16 +251,19 @@ class ReduceLROnPlateau(Monitor):
         self._best: float | None = None
         self._waited = self._cooling = 0
 
-    def _rate(self) -> float:
-        assert self.model.optimizer is not None
-        rate = self.model.optimizer.learning_rate
+    def check(self, model: Sequential) -> None:
+        """Refuse a schedule."""
+        self._rate(model)
+
+    def _rate(self, model: Sequential) -> float:
+        assert model.optimizer is not None
+        rate = model.optimizer.learning_rate
         if not isinstance(rate, float):
             raise ValueError(f"ReduceLROnPlateau: learning_rate must be a number, got {rate!r}")
         return rate
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier training."""
-        self._rate()
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -269,7 +275,7 @@ class ReduceLROnPlateau(Monitor):
             self._best, self._waited = value, 0
         elif not self._cooling:
             self._waited += 1
-            rate = self._rate()
+            rate = self._rate(self.model)
             if self._waited >= self.patience and rate > self.min_lr:
                 assert self.model.optimizer is not None
                 self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)

@@ -46,6 +46,7 @@ class Loss:
     fuses: str | None = None
     targets: str = "values"
     from_logits: bool = False
+    only_logits: bool = False
 
     def op_name(self, labels: bool, logits: bool) -> str:
         """The op for integer labels or dense targets, on logits or on the activation's output.
@@ -273,7 +274,7 @@ class Poisson(Loss):
 class Hinge(Loss):
     """The mean over a row's columns of max(1 − yz, 0).
 
-    Targets are −1 and 1, or 0 and 1, where 0 then counts as −1.
+    Targets are −1 and 1, or 0 and 1, where 0 then counts as −1; which, the data of a call tell.
 
     Examples
     --------
@@ -295,8 +296,8 @@ class SquaredHinge(Hinge):
 class CategoricalHinge(Loss):
     """max(1 + max (1 − t)z − Σ tz, 0) of a row's outputs z, as in Keras.
 
-    Targets t are integer labels (N,), or rows of probabilities (N, C), one-hot or soft. For
-    one-hot rows it asks that the right output exceed all others, and 0, by 1.
+    Targets t are integer labels (N,), or rows of probabilities (N, C), one-hot or soft; Keras takes
+    any rows. For one-hot rows it asks that the right output exceed all others, and 0, by 1.
     """
 
     name = "categorical_hinge"
@@ -307,7 +308,8 @@ class KLDivergence(Loss):
     """Σ t log(t/p) over a row's columns, both clipped to [1e-7, 1] first, as in Keras.
 
     Kullback & Leibler 1951, *On Information and Sufficiency*. Targets t are rows of probabilities
-    (N, C), or integer labels (N,) for one-hot ones.
+    (N, C), or integer labels (N,) for one-hot ones; rows that do not sum to 1, which Keras takes,
+    are refused.
     """
 
     name = "kl_divergence"
@@ -341,6 +343,7 @@ class SparsemaxLoss(Loss):
     name = "sparsemax_loss"
     fuses = "sparsemax"
     targets = "classes"
+    from_logits = only_logits = True
 
 
 LOSSES: dict[str, type[Loss]] = {

@@ -277,7 +277,7 @@ class Sequential(Network):
                 tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
             )
 
-        hyperparameters = repr((optimizer, loss, self.layers))
+        hyperparameters = repr((optimizer, loss, self.metrics, self.layers))
         sources = sources._replace(sums=self._tally.sums)
         return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
 
@@ -294,7 +294,10 @@ class Sequential(Network):
         tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
         sources = sources._replace(sums=tally.sums)
         batch = min(total, rows)
-        with self._pass("evaluate", step, sources, room(batch), state, verbose) as one:
+        hyperparameters = repr((loss, self.metrics, self.layers))
+        with self._pass(
+            "evaluate", step, sources, room(batch), state, verbose, hyperparameters
+        ) as one:
             one.epoch(total, batch)
         return tally.figures(state, total)
 

@@ -277,9 +277,9 @@ class Network:
         rows: int,
         state: npt.NDArray[np.int64],
         verbose: int = 0,
-        hyperparameters: str | None = None,
+        hyperparameters: str = "",
     ) -> Pass:
-        """`step` made ready; `hyperparameters`, all that it was made with, if it trains."""
+        """`step` made ready; `hyperparameters` is all that it was made with and that may change."""
         in_python = [layer.label for layer in self.layers if layer.in_python]
         if in_python:
             if verbose and not self._told:
@@ -288,7 +288,7 @@ class Network:
                     f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
                 )
                 self._told = True
-            return EagerPass(step, sources, state, self.dtype, hyperparameters is not None)
+            return EagerPass(step, sources, state, self.dtype, kind == "train")
         compiled = self._compiled(kind, step, sources, rows, verbose, hyperparameters)
         return CompiledPass(compiled, sources, state)
 
@@ -299,7 +299,7 @@ class Network:
         sources: planner.Sources,
         rows: int,
         verbose: int,
-        hyperparameters: str | None = None,
+        hyperparameters: str = "",
     ) -> CompiledStep:
         """The step's program, from the store or new, with all its ops compiled."""
         shapes = (None if a is None else (a.dtype, a.ndim) for a in sources)
@@ -308,8 +308,7 @@ class Network:
         with self._lock:
             compiled = self._programs.get(key)
             if compiled is None:
-                training = hyperparameters is not None
-                compiled = CompiledStep(step, sources, rows, self.dtype, training)
+                compiled = CompiledStep(step, sources, rows, self.dtype, kind == "train")
                 while len(self._programs) >= KEPT_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
                 self._programs[key] = compiled

@@ -7,9 +7,9 @@ import pytest
 
 from fastnn.engine import arena, cpu
 from fastnn.kernels import state as s
-from fastnn.kernels.cpu import ahead
+from fastnn.kernels.cpu import ahead, gemm
 from fastnn.kernels.cpu.memory import LINE
-from fastnn.kernels.cpu.microkernel import RATE_BITS
+from fastnn.kernels.cpu.microkernel import RATE_BITS, TILE_VECTORS
 from fastnn.kernels.cpu.settings import kernel
 
 clear, add_rows, spread, rate_of = ahead.clear, ahead.add_rows, ahead.spread, ahead.rate_of
@@ -52,9 +52,13 @@ def test_a_full_list_takes_no_more() -> None:
     list_rows(asked.ctypes.data, 0, 100, 100 * LINE, 1 << 20)
     assert asked[0] == ahead.CAPACITY
     assert (asked[ahead.LIST_BYTES // 8 :] == -1).all()
-    each = spread_over(asked.ctypes.data, ahead.MOST_TILES, 4096)
-    assert each * ahead.MOST_TILES >= ahead.CAPACITY
-    assert (asked[ahead.LIST_BYTES // 8 :] == -1).all()
+    # As many as a product has, where a vector is two numbers, as where it is sixteen.
+    for vector in (2, 4, 8, 16):
+        most = gemm.BLOCK_COLUMNS // (TILE_VECTORS * vector) + 1
+        assert most <= ahead.MOST_TILES
+        each = spread_over(asked.ctypes.data, most, 4096)
+        assert each * most >= ahead.CAPACITY
+        assert (asked[ahead.LIST_BYTES // 8 :] == -1).all()
 
 
 @pytest.mark.parametrize("lines", [0, 1, 7, 33, 500])

@@ -170,6 +170,20 @@ def test_floor_is_products_at_the_peak_and_the_optimizer_as_a_copy() -> None:
     assert best_peer(figures) == "jax"
 
 
+def test_bound_is_the_best_peers_time_over_the_floor_but_for_the_smallest_row() -> None:
+    def row(name: str, of_floor: float) -> dict[str, Any]:
+        peers = {
+            "fastnn": {"microseconds": [1.0, 10.0, 20.0], "ratio": [1.0] * 3, "of_floor": 0.5},
+            "torch": {"microseconds": [1.0, 40.0, 50.0], "ratio": [4.0] * 3, "of_floor": 0.1},
+            "jax": {"microseconds": [1.0, 30.0, 90.0], "ratio": [3.0] * 3, "of_floor": of_floor},
+        }
+        return {"row": name, "peers": peers}
+
+    grid = {"rows": [row("T1", 0.01), row("T2", 0.4)]}
+    assert summary.best_ratios(grid) == {"T1": 3.0, "T2": 3.0}
+    assert summary.bounds(grid) == {"T1": 3.0, "T2": 2.5}
+
+
 def test_tables_round_to_three_digits() -> None:
     values = (0.5, 1.284, 99.96, 999.6, 33_310, 2_700_000)
     assert [tables.duration(value) for value in values] == [

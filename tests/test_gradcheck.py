@@ -166,3 +166,14 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(room)
     assert result.attempted >= 4
     assert result.failed == 0
+
+
+def test_layers_with_functions_for_arguments_are_made_again_with_them() -> None:
+    def start(shape: tuple[int, ...], generator: np.random.Generator) -> Any:
+        return generator.normal(size=shape)
+
+    rng = np.random.default_rng(5)
+    model = fastnn.Sequential([fastnn.Dense(3, "tanh", kernel_initializer=start), fastnn.Dense(2)])
+    model.compile("sgd", "mse")
+    errors = fastnn.gradcheck(model, rng.normal(size=(6, 4)), rng.normal(size=(6, 2)))
+    assert max(errors.values()) < 1e-4

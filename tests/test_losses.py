@@ -263,9 +263,29 @@ def test_sparsemax_and_its_loss_are_computed_in_one() -> None:
     results = []
     for last in ("linear", "sparsemax"):
         model = fastnn.Sequential([fastnn.Dense(4, last)], (5,), dtype="float64", seed=1)
-        model.compile("sgd", "sparsemax_loss", ["accuracy"])
+        model.compile("sgd", "sparsemax_loss", ["accuracy", "precision", "auc"])
         history = model.fit(x, y, epochs=3, batch_size=16, verbose=0).history
         results.append((history, model.parameters.tobytes()))
         rows = model.predict(x)
     assert results[0] == results[1]
     np.testing.assert_allclose(rows.sum(axis=1), 1.0)
+
+
+def test_sparsemax_ends_where_a_rounded_threshold_lets_an_element_in_again() -> None:
+    # Of these logits, the threshold of three elements is the third one itself, that of two is less.
+    z = np.array([[0.0, -8388615 / 2**24, -12582915 / 2**24]], np.float32)
+    p = fastnn.activations.sparsemax(z)
+    np.testing.assert_allclose(p, reference.sparsemax_forward(z), atol=1e-7)
+    assert np.isfinite(fastnn.SparsemaxLoss().forward(z, [0]))
+    for row in ([np.nan, 0.0], [np.inf, 0.0]):
+        assert np.isnan(fastnn.activations.sparsemax(np.array([row], np.float32))).any()
+
+
+def test_a_loss_that_is_changed_is_another_in_evaluate_too() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 3)), 5 * rng.normal(size=(40, 2))
+    model = fastnn.Sequential([fastnn.Dense(2)], (3,), seed=1)
+    model.compile("sgd", fastnn.Huber(delta=1.0))
+    before = model.evaluate(x, y)["loss"]
+    model.loss.delta = 0.1
+    assert model.evaluate(x, y)["loss"] < 0.5 * before

@@ -461,3 +461,16 @@ def test_docstring_examples() -> None:
     results = [doctest.testmod(module) for module in (classification, regression)]
     assert sum(result.attempted for result in results) >= 6
     assert sum(result.failed for result in results) == 0
+
+
+def test_nan_is_no_right_answer() -> None:
+    z = np.array([[np.nan, -1.0], [-1.0, -1.0]], np.float32)
+    for metric, targets, right in (
+        (fastnn.metrics.BinaryAccuracy(), np.zeros((2, 2)), 0.75),
+        (fastnn.metrics.CategoricalAccuracy(), np.array([0, 0]), 0.5),
+        (fastnn.metrics.CategoricalAccuracy(), np.array([[1.0, 0.0], [1.0, 0.0]]), 0.5),
+        (fastnn.metrics.TopKCategoricalAccuracy(k=1), np.array([0, 0]), 0.5),
+    ):
+        metric.reset_state()
+        metric.update_state(targets, z)
+        assert metric.result() == pytest.approx(right)

@@ -429,3 +429,33 @@ def test_learning_rate_may_be_read_at_any_step() -> None:
         optimizer.rates(5, 8), [optimizer.learning_rate(step) for step in (5, 6, 7)]
     )
     np.testing.assert_array_equal(fastnn.SGD(0.1).rates(5, 8), [0.1] * 3)
+
+
+def test_average_of_a_layer_that_comes_later_begins_with_its_weights() -> None:
+    optimizer = fastnn.SGD(0.0, use_ema=True, ema_momentum=0.9)
+    first, second = (fastnn.Dense(2) for _ in range(2))
+    for layer in (first, second):
+        layer.build((3,)) if not layer.built else None
+        layer.forward(np.ones((4, 3)), training=True)
+        layer.backward(np.ones((4, 2)))
+    optimizer.update(first)
+    before = second.kernel.copy()
+    optimizer.update([first, second])
+    optimizer.finalize([first, second])
+    np.testing.assert_allclose(second.kernel, before, rtol=1e-6)
+    with pytest.raises(RuntimeError, match="never given to update"):
+        optimizer.finalize(fastnn.Sequential([fastnn.Dense(1)], (2,)).layers)
+
+
+def test_update_by_hand_changes_nothing_where_any_gradient_is_bad() -> None:
+    layers = [fastnn.Dense(2), fastnn.Dense(2)]
+    for layer in layers:
+        layer.forward(np.ones((4, 2)), training=True)
+        layer.backward(np.ones((4, 2)))
+    before = [layer.kernel.copy() for layer in layers]
+    layers[1].grads["kernel"][0, 0] = np.nan
+    optimizer = fastnn.Adam()
+    with pytest.raises(fastnn.DivergenceError):
+        optimizer.update(layers)
+    for layer, kernel in zip(layers, before, strict=True):
+        np.testing.assert_array_equal(layer.kernel, kernel)

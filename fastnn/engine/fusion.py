@@ -2,9 +2,9 @@
 
 Two things are done with a program's calls before its memory is planned. An elementwise op whose
 input is a product's output, wanted by nobody else, becomes the product's finish, and a ReLU a part
-of the product itself. And a large
-kernel's gradient is not written to memory at all: the optimizer's update becomes the finish of
-the product that computes it. Neither changes a bit of any result.
+of the product itself. And a large kernel's gradient is not written to memory at all: the
+optimizer's update becomes the finish of the product that computes it. Neither changes a bit of any
+result.
 
 For the second, a step is put in another order. Forward and backward come first, without these
 products; then the check of all gradients, which for theirs needs no more than the factors; last

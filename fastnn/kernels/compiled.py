@@ -11,10 +11,10 @@ from numba.extending import intrinsic, overload
 
 from fastnn.kernels import bits, formula
 
-# CPU: a product may be fused with the sum it goes into, which every formula here tolerates and
-# none needs; nothing else is relaxed. `forceinline`, because a loop with a call left in it does
-# not vectorise, and the longer ones are past LLVM's threshold. CUDA fuses by default, and there
-# any `fastmath`, even this one, would mean approximate division.
+# CPU: a product may be fused with the sum it goes into, which no formula here needs; nothing else
+# is relaxed. `forceinline`, because a loop with a call left in it does not vectorise, and the
+# longer ones are past LLVM's threshold. CUDA fuses by default, and there any `fastmath`, even this
+# one, would mean approximate division.
 _OPTIONS = {
     "cpu": {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True},
     "cuda": {},

@@ -7,7 +7,7 @@ names of its arguments: numbers of `STEP_NUMBERS` vary by step and are read from
 others are the op's own operands. A weight is 1 − β or 1 − ρ: it comes from outside, for in float32
 1 − 0.999 is off by 5e-5.
 
-They are plain Python, as in ``scalar.py``, but must not import Numba: signatures are read by
+They are plain Python, as all formulas, and must not import Numba: signatures are read by
 processes that compile nothing.
 """
 

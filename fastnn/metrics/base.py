@@ -32,7 +32,7 @@ class Metric:
     Attributes
     ----------
     more_is_better : bool
-        Whether `EarlyStopping` takes a larger figure for a better one.
+        Whether callbacks in their mode "auto" take a larger figure for a better one.
     is_number : bool
         Whether the figure is one number, or else an array.
     takes_logits : bool

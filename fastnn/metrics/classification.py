@@ -140,7 +140,7 @@ class _Positives(SummedMetric):
     more_is_better = True
 
     def __init__(
-        self, thresholds: float = 0.5, class_id: int | None = None, name: str | None = None
+        self, thresholds: float = 0.5, *, class_id: int | None = None, name: str | None = None
     ) -> None:
         super().__init__(name)
         label = type(self).__name__
@@ -292,7 +292,8 @@ class AUC(SummedMetric):
     over [0, 1], from which the curve is interpolated: for ROC by straight lines, for PR as Davis &
     Goadrich 2006 (*The Relationship Between Precision-Recall and ROC Curves*) do. Predictions that
     lie between the same two thresholds are not told apart, so that of few, or of crowded ones, the
-    exact area is another.
+    exact area is another. Outputs below 0 or above 1, which Keras refuses, count as 0 and 1: it is
+    a figure of probabilities.
 
     Parameters
     ----------
@@ -305,7 +306,7 @@ class AUC(SummedMetric):
     more_is_better = True
 
     def __init__(
-        self, num_thresholds: int = 200, curve: str = "ROC", name: str | None = None
+        self, num_thresholds: int = 200, curve: str = "ROC", *, name: str | None = None
     ) -> None:
         super().__init__(name)
         self.num_thresholds = checks.integer("AUC", "num_thresholds", num_thresholds, 3)

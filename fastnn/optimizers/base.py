@@ -54,15 +54,18 @@ class Optimizer:
         All gradients are scaled down together, to one norm of at most this. PyTorch's
         `clip_grad_norm_` divides by the norm plus 1e-6.
     use_ema : bool
-        Whether an average of the weights over the steps is kept; `fit` ends by putting it into
-        their place. Validation meanwhile sees the weights themselves.
+        Whether an average of the weights over the steps is kept. Every `fit` that comes to its end
+        puts it into their place, so that two fits are not one of as many epochs; after
+        `train_on_batch`, ``model.take_average()`` does. Validation meanwhile, and what an
+        interruption leaves, are the weights themselves.
     ema_momentum : float in [0, 1]
         μ: after each step ``average = μ·average + (1−μ)w``; it begins with the first step's w.
 
     Attributes
     ----------
     learning_rate : float or Schedule
-        May be changed at any time; counts from the next epoch on.
+        May be changed at any time, and counts from the next epoch on; but within a fit no schedule
+        can take the place of a number.
     op : str
         The op that updates.
     rates_op : str or None
@@ -182,18 +185,22 @@ class Optimizer:
         for name, w in layer.params.items():
             if name not in kept:
                 kept[name] = {v: np.full_like(w, self.initial_value(v)) for v in self.vectors}
+                if self.use_ema and self._steps > 0:  # the first step alone begins the average
+                    kept[name][AVERAGE][...] = w
         return kept
 
     def update(self, layers: Layer | Iterable[Layer]) -> None:
         """Change layers' parameters by their gradients, once: for loops written by hand.
 
-        The optimizer keeps its own vectors for every layer that it has seen. Gradients are clipped
-        in place, `global_clipnorm` taking those of all `layers` together.
+        A call is a step: all layers of a network belong into one. The optimizer keeps its own
+        vectors for every layer that it has seen. Gradients are clipped in place, `global_clipnorm`
+        taking those of all `layers` together.
 
         Raises
         ------
         DivergenceError
-            If a new parameter would not be finite; it keeps its old value.
+            If a gradient is not finite: before anything changes. Or if a new parameter would not
+            be; it keeps its old value.
         """
         step, finite = self._steps, True
         listed = [layers] if isinstance(layers, Layer) else list(layers)
@@ -202,10 +209,10 @@ class Optimizer:
         cpu.floats(state)[s.LEARNING_RATE] = self.rates(step, step + 1)[0]
         tape = Eager(0, "float32", state.copy())
         gradients = [layer.grads[n].reshape(-1) for layer in listed for n in layer.params]
-        if self.clipvalue is not None:
-            for g in gradients:
-                tape.check("guard", g=g)  # infinity would be cut to something finite
-        self.clip_ops(tape, gradients)
+        for g in gradients:
+            tape.check("guard", g=g)
+        if not tape.stopped:
+            self.clip_ops(tape, gradients)  # of a norm that is not finite, too
         if tape.stopped:
             raise cpu.diverged(step, "a gradient")
         for layer in listed:
@@ -224,14 +231,20 @@ class Optimizer:
         Raises
         ------
         RuntimeError
-            If the optimizer keeps no averages.
+            If the optimizer keeps no averages, or none of one of the layers.
         """
         if not self.use_ema:
             raise RuntimeError(f"{type(self).__name__}: finalize needs use_ema=True")
-        for layer in [layers] if isinstance(layers, Layer) else layers:
-            if id(layer) in self._by_hand:
-                for name, slots in self._own(layer).items():
-                    layer.params[name] = slots[AVERAGE]
+        listed = [layers] if isinstance(layers, Layer) else list(layers)
+        for layer in listed:
+            if layer.params and id(layer) not in self._by_hand:
+                raise RuntimeError(
+                    f"{type(self).__name__}: finalize: {layer.label} was never given to update; "
+                    "of a model, model.take_average() puts the averages in place"
+                )
+        for layer in listed:
+            for name, slots in self._own(layer).items():
+                layer.params[name] = slots[AVERAGE]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such an optimizer again; of the options, those that are given."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks
+from fastnn.callbacks import Monitor
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.engine.threads import get_num_threads
@@ -79,6 +80,8 @@ class Fitting:
                     f"{type(callback).__name__}: monitor {monitor!r} is not among "
                     f"{', '.join(names)}"
                 )
+            if isinstance(callback, Monitor):
+                callback.check(self.model)
 
     def _validation(
         self, data: Sources, sample_weight: Any, validation_data: Any, split: float

@@ -89,7 +89,8 @@ class CompiledStep:
     def prepare(self, report: compiler.Report | None) -> None:
         """Have all ops compiled that it needs."""
         if not self._ready:
-            compiler.prepare([*self.program.needs, ("run_steps",)], report)
+            orders = [("shuffle", "float64")] if self._bound["order"] else []
+            compiler.prepare([*self.program.needs, *orders, ("run_steps",)], report)
             self._ready = True
 
     def link(self) -> Linked:

@@ -76,8 +76,10 @@ def split_fused(stages: list[Layer], loss: Loss) -> tuple[list[Layer], bool]:
     A last activation that the loss computes in one with itself is left to it.
     """
     last = stages[-1]
-    if isinstance(last, Activation) and last.activation == loss.fuses and not loss.from_logits:
-        return stages[:-1], True
+    if isinstance(last, Activation) and last.activation == loss.fuses:
+        # Of a loss that may be told so, logits behind the activation are what was asked for.
+        if loss.only_logits or not loss.from_logits:
+            return stages[:-1], True
     return stages, loss.from_logits
 
 

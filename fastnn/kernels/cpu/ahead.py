@@ -14,8 +14,9 @@ from fastnn.kernels.cpu.settings import inlined
 CAPACITY = 2048
 """Lines that a list takes; what is too much is not asked for."""
 
-MOST_TILES = 64
-"""Tiles that share a list: each may read one place beyond its part."""
+MOST_TILES = 264
+"""Tiles that share a list, at most: 1024 columns of two vectors of two elements, and a few more.
+Rounding up what falls to each may take one place more than a list has for each of them."""
 
 LIST_BYTES = 8 * (8 + CAPACITY + MOST_TILES)
 

@@ -31,7 +31,9 @@ def categorical_accuracy(type_name: str) -> Any:
     @kernel
     def categorical_accuracy(hits, z, labels):
         for i in range(hits.size):
-            hits[i] = real(1) if row_argmax(z, i) == labels[i] else real(0)
+            best = row_argmax(z, i)
+            hit = best == labels[i] and z[i, best] == z[i, best]
+            hits[i] = real(1) if hit else real(0)
 
     return categorical_accuracy
 
@@ -43,7 +45,9 @@ def categorical_accuracy_soft(type_name: str) -> Any:
     @kernel
     def categorical_accuracy_soft(hits, z, targets):
         for i in range(hits.size):
-            hits[i] = real(1) if row_argmax(z, i) == row_argmax(targets, i) else real(0)
+            best = row_argmax(z, i)
+            hit = best == row_argmax(targets, i) and z[i, best] == z[i, best]
+            hits[i] = real(1) if hit else real(0)
 
     return categorical_accuracy_soft
 
@@ -57,7 +61,8 @@ def binary_accuracy(type_name: str) -> Any:
         for i in range(hits.size):
             right = 0
             for j in range(z.shape[1]):
-                if (z[i, j] > threshold) == (targets[i, j] > real(0.5)):
+                value = z[i, j]
+                if value == value and (value > real(threshold)) == (targets[i, j] > real(0.5)):
                     right += 1
             hits[i] = real(right) / real(z.shape[1])
 

@@ -2,10 +2,10 @@
 
     C[r, :] = initial[r, :] + sum over k of A[r, k] * B[k, :]
 
-A tile is a few rows high and one or two vectors wide. Each step of k loads one row of B, and for
-each row of A one number, broadcast to a vector: every number loaded serves many fused
-multiply-adds. Element (r, c) is one chain of FMAs over k, whatever the tile's shape, so cutting a
-matrix into other tiles changes no bit of the result.
+A tile is a few rows high and one to three vectors wide, or of one row and eight. Each step of k
+loads one row of B, and for each row of A one number, broadcast to a vector: every number loaded
+serves many fused multiply-adds. Element (r, c) is one chain of FMAs over k, whatever the tile's
+shape, so cutting a matrix into other tiles changes no bit of the result.
 
 Written as LLVM vector instructions, since Numba's arrays know no registers. Strides are in bytes,
 for A may be a transposed matrix.
@@ -116,12 +116,12 @@ class Vectors:
         return ir.Constant(self.type, [value] * self.lanes)
 
     def at_least_zero(self, value: Any) -> Any:
-        """``scalar.relu``."""
+        """ReLU, as the activation of that name."""
         negative = self.builder.fcmp_ordered("<", value, self.zero)
         return self.builder.select(negative, self.zero, value)
 
     def nothing_where_off(self, value: Any, output: Any) -> Any:
-        """`value` times ``scalar.relu_derivative`` of the output."""
+        """`value` times ReLU's derivative, of its output."""
         off = self.builder.fcmp_ordered("<=", output, self.zero)
         slope = self.builder.select(off, self.zero, self.constant(1.0))
         return self.builder.fmul(value, slope)

@@ -218,13 +218,16 @@ def sgd(type_name: str) -> Any:
             bad += real(0) if finite else real(1)
         return bad
 
+    # A sum of two products: see `exact`.
+    velocity_of = exact(sgd_velocity)
+
     @reduction
     def with_momentum(w, g, velocity, learning_rate, momentum, lookahead):
         bad = real(0)
         for i in range(w.size):
-            new_velocity = sgd_velocity(g[i], velocity[i], learning_rate, momentum)
+            new_velocity = velocity_of(g[i], velocity[i], learning_rate, momentum)
             # Nesterov: once more along the velocity, from where it leads.
-            ahead = sgd_velocity(g[i], new_velocity, learning_rate, momentum)
+            ahead = velocity_of(g[i], new_velocity, learning_rate, momentum)
             new = w[i] + (ahead if lookahead else new_velocity)
             finite = is_finite(new)
             w[i] = new if finite else w[i]
@@ -258,7 +261,7 @@ def adam_rates(type_name: str) -> Any:
 
 
 def adam(type_name: str) -> Any:
-    """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected; see ``scalar.adam_update``.
+    """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected; see ``adam``.
 
     `adam_rates` comes before it in every step.
     """

@@ -39,10 +39,10 @@ def row_threshold(type_name: str) -> Any:
     def row_threshold(z, i):
         columns = z.shape[1]
         largest = largest_of(address(z) + i * columns * size, columns)
-        threshold, last = real(-1), np.int32(0)
+        threshold, last = real(-1), np.int32(columns + 1)
         while True:
             count, total = above(z, i, largest, threshold)
-            if count == last:
+            if count >= last:  # equal, or more: a threshold that was rounded down lets one in again
                 break
             threshold, last = (total - real(1)) / real(count), count
         return largest, threshold
