@@ -181,6 +181,7 @@ def assert_same_vectors(one: dict[str, Array], other: dict[str, Array]) -> None:
 def small_kernels_fuse(patch: pytest.MonkeyPatch) -> None:
     """Let the update of every kernel be fused, however small."""
     patch.setattr(shapes, "UPDATE_BYTES", 1)
+    patch.setattr(shapes, "TEAM_UPDATE_BYTES", 1)
     patch.setattr(shapes, "UPDATE_ROWS", 1 << 40)
 
 

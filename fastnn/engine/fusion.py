@@ -30,13 +30,13 @@ COMMIT_COST = 50_000_000
 """The longest that a step's update may take, in nanoseconds of one core: it is never left."""
 
 
-def fuse(calls: list[Call], rows: int, update: bool) -> list[Call]:
+def fuse(calls: list[Call], rows: int, team: bool) -> list[Call]:
     """The calls of a program for batches of up to `rows` rows, with what can be done in one.
 
-    Large kernels are updated with their products only if `update`.
+    Which kernels are updated with their products depends on whether a `team` of threads trains.
     """
     calls = _fuse_elementwise(calls)
-    return _fuse_update(calls, rows) if update else calls
+    return _fuse_update(calls, rows, shapes.TEAM_UPDATE_BYTES if team else shapes.UPDATE_BYTES)
 
 
 def _fuse_elementwise(calls: list[Call]) -> list[Call]:
@@ -100,7 +100,7 @@ def _only_reader(
     return None if late else positions[0]
 
 
-def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
+def _fuse_update(calls: list[Call], rows: int, least: int) -> list[Call]:
     update = calls[-1] if calls else None
     if update is None or update.phase != s.COMMIT or update.signature.result != ("g",):
         return calls
@@ -112,7 +112,7 @@ def _fuse_update(calls: list[Call], rows: int) -> list[Call]:
     for position, call in enumerate(calls):
         if not _gives_kernel(call):
             continue
-        large = update.bytes_of_state(call.arrays["dw"].size) >= shapes.UPDATE_BYTES
+        large = update.bytes_of_state(call.arrays["dw"].size) >= least
         if large and call.cost(rows) <= budget:
             budget -= call.cost(rows)
             fused[position] = call

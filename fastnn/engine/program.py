@@ -107,9 +107,9 @@ class Program(Saved):
         self.op(name, **operands)
         self.calls[-1].phase = s.CHECK
 
-    def fuse(self, update: bool = True) -> None:
-        """Put together ops that can be done in one, updates of large kernels if `update`."""
-        self.calls = fusion.fuse(self.calls, self.rows, update)
+    def fuse(self, team: bool = False) -> None:
+        """Put together ops that can be done in one, on one thread or by a `team`."""
+        self.calls = fusion.fuse(self.calls, self.rows, team)
         self._plan = None
 
     @property
