@@ -78,8 +78,12 @@ def test_tiles_read_the_whole_list_and_nothing_that_is_not_on_it(lines: int, til
             assert len(expected - read) <= tiles
 
 
-def test_blocks_of_memory_begin_at_different_places_of_a_page() -> None:
-    blocks = [arena.allocate(1 << 20) for _ in range(4)]
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+def test_blocks_of_memory_begin_at_different_places_of_a_page(size: int) -> None:
+    blocks, others = [], []
+    for other in range(4):
+        blocks.append(arena.allocate(size))
+        others.append(np.zeros(1000 + 4 * other * size))  # memory that begins anywhere
     places = [block.ctypes.data % 4096 for block in blocks]
     assert all(place % arena.ALIGNMENT == 0 for place in places)
     gaps = [min((a - b) % 4096, (b - a) % 4096) for a in places for b in places if a is not b]

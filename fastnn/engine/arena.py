@@ -21,12 +21,15 @@ def align(size: int) -> int:
 
 
 COLOUR_BYTES = 1088
-"""Blocks begin so many bytes further into their pages than the one before, four in turn.
+"""Blocks begin so many bytes further into a page than the one before, four in turn.
 
 An update walks down several vectors at once. Where they lay equally far into their pages, a store
 to one and a load from another would look like the same place to the core (measured on Sapphire
 Rapids: Adam 28 cycles for 16 elements, 17 so).
 """
+
+PAGE_BYTES = 4096
+"""Of an address, what a core compares of loads and stores under way is its place in a page."""
 
 _colours = itertools.cycle(range(0, 4 * COLOUR_BYTES, COLOUR_BYTES))
 
@@ -34,8 +37,9 @@ _colours = itertools.cycle(range(0, 4 * COLOUR_BYTES, COLOUR_BYTES))
 def allocate(size: int) -> npt.NDArray[np.uint8]:
     """A zeroed block of `size` bytes that begins on a multiple of `ALIGNMENT`."""
     colour = next(_colours)
-    block = np.zeros(size + ALIGNMENT + colour, dtype=np.uint8)
-    shift = -block.ctypes.data % ALIGNMENT + colour
+    # Where NumPy's memory begins in a page is chance: what is freed in between is used again.
+    block = np.zeros(size + PAGE_BYTES + colour, dtype=np.uint8)
+    shift = -block.ctypes.data % PAGE_BYTES + colour
     return block[shift : shift + size]
 
 
