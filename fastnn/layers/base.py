@@ -265,6 +265,8 @@ class Layer:
         checked = initializers.check(initializer, self.label, f"{name}_initializer")
         penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
         limit = constraints.check(constraint, self.label, f"{name}_constraint")
+        if limit is not None:
+            limit.check(shape)
         stream = (self._stream << 16) + len(self.weights)
         drawn = initializers.draw(checked, shape, initializers.generator(self._seed, stream))
         if not trainable:
@@ -420,15 +422,15 @@ class Layer:
         return dx.copy() if np.may_share_memory(dx, gradient) else dx
 
     def penalty(self) -> float:
-        """What regularizers add to the loss for the weights, and the output of the last `forward`.
-
-        Of outputs only where that was in training.
-        """
+        """What regularizers add to the loss: of weights, and of the last training output."""
         tape = self._tape or Eager(1, self.dtype, cpu.new_state(), training=True)
         sums = cpu.floats(tape.state)
         before = sums[s.LOSS_SUM]
         for stage in self.stages():
-            stage.penalty_ops(tape)
+            if self._tape is None:
+                Layer.penalty_ops(stage, tape)
+            else:
+                stage.penalty_ops(tape)
         added = float(sums[s.LOSS_SUM] - before) / max(tape.rows, 1)
         sums[s.LOSS_SUM] = before
         return added
