@@ -326,9 +326,9 @@ class Layer:
     def penalty_ops(self, tape: Tape) -> None:
         """Put on `tape` what adds the regularizers' penalties to the loss, after the forward ops.
 
-        Those of a frozen layer's weights count, too, as in Keras.
+        Those of a frozen layer's weights do not count, as in Keras.
         """
-        for name, regularizer in self._regularizers.items():
+        for name, regularizer in self._regularizers.items() if self.trained else ():
             tape.op(
                 "penalty",
                 w=self.params[name].reshape(-1),
@@ -338,10 +338,9 @@ class Layer:
 
     def penalty_gradient_ops(self, tape: Tape) -> None:
         """Put on `tape` what adds the penalties' gradients to `grads`, after the backward ops."""
-        for name, regularizer in self._regularizers.items():
-            if self.trained:
-                g, w = self.grads[name].reshape(-1), self.params[name].reshape(-1)
-                tape.op("penalty_gradient", g=g, w=w, **regularizer.scalars())
+        for name, regularizer in self._regularizers.items() if self.trained else ():
+            g, w = self.grads[name].reshape(-1), self.params[name].reshape(-1)
+            tape.op("penalty_gradient", g=g, w=w, **regularizer.scalars())
 
     def constraint_ops(self, tape: Tape) -> None:
         """Put on `tape` what brings parameters back to their constraints, after the update."""
