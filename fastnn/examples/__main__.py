@@ -7,7 +7,8 @@ from fastnn import examples
 
 if __name__ == "__main__":
     print("python -m fastnn.examples.<name> [--quick] [--seed N] [--out FILE.png]\n")
-    for module in pkgutil.iter_modules(examples.__path__):
-        if not module.name.startswith("_"):
-            page = importlib.import_module(f"{examples.__name__}.{module.name}")
-            print(f"{module.name:<22} {(page.__doc__ or '').splitlines()[0]}")
+    found = [module.name for module in pkgutil.iter_modules(examples.__path__)]
+    names = [name for name in found if not name.startswith("_")]
+    for name in names:
+        page = importlib.import_module(f"{examples.__name__}.{name}")
+        print(f"{name:<{max(map(len, names))}}  {(page.__doc__ or '').splitlines()[0]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ class Report(NamedTuple):
 
 def show(
     file: str,
-    text: str | None,
+    text: str,
     arguments: Sequence[str] | None,
     measure: Callable[[Options], Findings],
     report: Callable[[Findings], Report],
@@ -74,9 +73,8 @@ def show(
         What `measure` found.
     """
     name = Path(file).stem
-    options = parse(name, text or "", arguments)
-    print(textwrap.dedent(text or ""))
-    sys.stdout.flush()  # there to be read while the experiment runs
+    options = parse(name, text, arguments)
+    print(text, flush=True)  # to be read while the experiment runs
     findings = measure(options)
     said = report(findings)
     for claim, holds in said.claims:

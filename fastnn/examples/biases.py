@@ -16,9 +16,6 @@ import numpy as np
 import fastnn
 from fastnn.examples import _page
 
-RADIUS = 1.0
-"""Of the circle."""
-
 
 class Findings(NamedTuple):
     """The networks and their points, by whether there are biases."""
@@ -34,7 +31,7 @@ def measure(options: _page.Options) -> Findings:
     """Train the same network with and without biases."""
     rng = np.random.default_rng(options.seed)
     inside = np.arange(600) % 2
-    radius = np.where(inside == 1, rng.uniform(0.2, 0.8, 600), rng.uniform(1.2, 1.8, 600)) * RADIUS
+    radius = np.where(inside == 1, rng.uniform(0.2, 0.8, 600), rng.uniform(1.2, 1.8, 600))
     angle = rng.uniform(0, 2 * np.pi, 600)
     x = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
 
@@ -91,12 +88,12 @@ def draw(figure: Any, found: Findings) -> None:
         axes.set_aspect("equal")
     figure.axes[0].set_ylabel("x₂")
     figure.axes[0].legend(loc="upper right")
-    figure.suptitle("Without biases a network divides the plane into wedges (areas: its answer)")
+    figure.suptitle("Without biases a network cannot tell near from far (areas: its answers)")
 
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

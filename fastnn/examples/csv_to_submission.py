@@ -75,7 +75,7 @@ def measure(options: _page.Options) -> Findings:
         seed=options.seed,
     )
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x[:-kept], y[:-kept], epochs=10 if options.quick else 30, verbose=0)
+    model.fit(x[:-kept], y[:-kept], epochs=10 if options.quick else 20, verbose=0)
     validation = model.evaluate(x[-kept:], y[-kept:])["accuracy"]
 
     submission = folder / "submission.csv"
@@ -129,13 +129,13 @@ def draw(figure: Any, found: Findings) -> None:
         axes.set_title(f"{labels[index]}{truth}", fontsize="small", color=colour)
     figure.suptitle(
         "The first images of the test file and the answers for them"
-        + (f"; last row: {len(missed)} of {wrong.sum()} wrong answers" if len(missed) else "")
+        + (f"; last row: wrong answers, of {wrong.sum()}" if len(missed) else "")
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

@@ -82,13 +82,15 @@ def draw(figure: Any, found: Findings) -> None:
         axes.set_title(f"p = {rate}")
     for axes in figure.axes[2:]:
         axes.set_xlabel("n, masks")
-    figure.axes[0].legend(fontsize="small", loc="lower right")
+    for axes in figure.axes[::2]:
+        axes.set_ylabel("sum")
+    figure.axes[0].legend(fontsize="small", loc="upper right")
     figure.suptitle("Under many masks the mean of the sums comes to the plain sum")
 
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

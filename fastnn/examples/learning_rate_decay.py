@@ -49,17 +49,18 @@ def schedules(steps: int) -> dict[str, Any]:
 
 def measure(options: _page.Options) -> Findings:
     """Train the same layer with each schedule, from several seeds."""
-    epochs, seeds = (10, 1) if options.quick else (40, 5)
+    epochs, count = (10, 1) if options.quick else (40, 5)
     (x, y), _ = fastnn.datasets.load("digits")
     rng = np.random.default_rng(options.seed)
     y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 10, len(y)), y)
+    seeds = rng.integers(1 << 31, size=count)
     steps = epochs * -(-len(x) // BATCH)
     found = Findings({}, {})
     for name, rate in schedules(steps).items():
         optimizer = fastnn.SGD(rate)
         found.rates[name] = optimizer.rates(0, steps)
         runs = []
-        for seed in range(options.seed, options.seed + seeds):
+        for seed in seeds:
             model = fastnn.Sequential(
                 [fastnn.Dense(10, activation="softmax")], input_shape=(64,), seed=seed
             )
@@ -116,7 +117,7 @@ def draw(figure: Any, found: Findings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

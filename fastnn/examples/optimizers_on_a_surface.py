@@ -73,7 +73,7 @@ def measure(options: _page.Options) -> Findings:
     diverges = False
     try:
         walk(OPTIMIZERS["SGD"](), 100)
-    except (fastnn.DivergenceError, OverflowError):
+    except fastnn.DivergenceError:
         diverges = True
     return Findings(
         {name: walk(make()) for name, make in OPTIMIZERS.items()},
@@ -130,7 +130,7 @@ def report(found: Findings) -> _page.Report:
 def draw(figure: Any, found: Findings) -> None:
     """The paths over the surface's contours, and the heights on the way."""
     surface, heights = figure.subplots(1, 2)
-    x, y = np.meshgrid(np.linspace(-1.8, 1.5, 200), np.linspace(-0.5, 2.6, 200))
+    x, y = np.meshgrid(np.linspace(-1.8, 1.5, 200), np.linspace(-0.5, 3, 200))
     surface.contour(x, y, np.log10(height(x, y)), levels=18, cmap="Greys", alpha=0.6)
     for name, path in found.paths.items():
         surface.plot(*path.T, ".-", markersize=3, linewidth=1, label=name)
@@ -141,8 +141,9 @@ def draw(figure: Any, found: Findings) -> None:
     surface.set_xlabel("x")
     surface.set_ylabel("y")
     heights.axhline(REACHED, color="k", linewidth=1, linestyle=":")
-    heights.set_title("Height")
+    heights.set_title("Height on the way (dotted: reached)")
     heights.set_xlabel("step")
+    heights.set_ylabel("height above the minimum")
     heights.legend(fontsize="small")
     heights.grid(alpha=0.3)
     figure.suptitle("In a curved valley momentum arrives long before plain descent")
@@ -150,7 +151,7 @@ def draw(figure: Any, found: Findings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

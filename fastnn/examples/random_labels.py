@@ -94,13 +94,13 @@ def draw(figure: Any, found: Findings) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy on the training rows")
     axes.set_title("Random labels are learned by heart; dropout slows that, and not the learning")
-    axes.legend(fontsize="small", loc="center right")
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
 
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

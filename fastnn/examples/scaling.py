@@ -18,7 +18,7 @@ import numpy as np
 import fastnn
 from fastnn.examples import _page
 
-RATES = tuple(4.0**power for power in range(-8, 3))
+RATES = tuple(4.0**power for power in range(-8, 4))
 SHOWN = slice(4, 7)
 """Those of the rates that the table shows."""
 
@@ -50,7 +50,8 @@ def train(x: Any, y: Any, rate: float, epochs: int, seed: int) -> float:
 
 def measure(options: _page.Options) -> Findings:
     """Train on each scaling, at every rate."""
-    epochs, seeds = (3, 1) if options.quick else (5, 5)
+    epochs, count = (3, 1) if options.quick else (5, 5)
+    seeds = np.random.default_rng(options.seed).integers(1 << 31, size=count)
     (x, y), _ = fastnn.datasets.load("digits")
     found = Findings({}, {}, {})
     for name, scaled in scalings(x).items():
@@ -58,10 +59,7 @@ def measure(options: _page.Options) -> Findings:
         found.means[name] = float(scaled.mean())
         found.curvatures[name] = float(np.linalg.eigvalsh(moments)[-1])
         found.losses[name] = np.array(
-            [
-                np.mean([train(scaled, y, rate, epochs, options.seed + s) for s in range(seeds)])
-                for rate in RATES
-            ]
+            [np.mean([train(scaled, y, rate, epochs, seed) for seed in seeds]) for rate in RATES]
         )
     return found
 
@@ -69,6 +67,7 @@ def measure(options: _page.Options) -> Findings:
 def report(found: Findings) -> _page.Report:
     """Losses at some rates, and at the best."""
     best = {name: float(losses.min()) for name, losses in found.losses.items()}
+    shown = [f"at {rate:.2g}" for rate in RATES[SHOWN]]
     one = RATES.index(1.0)
     times_4 = found.losses[SIGNED][:one] / found.losses[UNIT][1 : one + 1]
     times_4_8 = float(found.losses[BYTES][0] / found.losses[UNIT][one])  # 4⁸ = 65536 ≈ 255²
@@ -89,14 +88,7 @@ def report(found: Findings) -> _page.Report:
                 best[CENTRED] < 2 / 3 * min(best[name] for name in (BYTES, UNIT, SIGNED)),
             ),
         ],
-        header=(
-            "inputs",
-            "mean",
-            "curvature",
-            *(f"at {rate:.2g}" for rate in RATES[SHOWN]),
-            "best rate",
-            "loss there",
-        ),
+        header=("inputs", "mean", "curvature", *shown, "best rate", "loss there"),
         rows=[
             (
                 name,
@@ -115,7 +107,8 @@ def draw(figure: Any, found: Findings) -> None:
     """Loss against rate, for each scaling."""
     axes = figure.subplots()
     for name, losses in found.losses.items():
-        axes.loglog(RATES, losses, "o-", label=f"{name}, curvature {found.curvatures[name]:.3g}")
+        style = "o--" if name == CENTRED else "o-"  # below a rate of 1 it lies on that of [0, 1]
+        axes.loglog(RATES, losses, style, label=f"{name}, curvature {found.curvatures[name]:.3g}")
     axes.set_ylim(top=10)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss after the same few epochs")
@@ -126,7 +119,7 @@ def draw(figure: Any, found: Findings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

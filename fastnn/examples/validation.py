@@ -67,16 +67,16 @@ def measure(options: _page.Options) -> Findings:
     right = np.array([model.predict(others).argmax(axis=1) == labels for model in models])
 
     found = Findings(*({count: np.empty(draws) for count in tried} for _ in range(3)))
-    for draw_ in range(draws):
+    for turn in range(draws):
         rows = rng.permutation(len(labels))
         parts = np.split(right[:, rows], [DRAWN, 2 * DRAWN], axis=1)
         chooser, test, rest = (part.mean(axis=1) for part in parts)
         order = rng.permutation(len(models))  # so that which are tried is luck, too
         for count in tried:
             best = order[:count][np.argmax(chooser[order[:count]])]
-            found.chosen_on[count][draw_] = chooser[best]
-            found.test[count][draw_] = test[best]
-            found.truth[count][draw_] = rest[best]
+            found.chosen_on[count][turn] = chooser[best]
+            found.test[count][turn] = test[best]
+            found.truth[count][turn] = rest[best]
     return found
 
 
@@ -112,14 +112,7 @@ def report(found: Findings) -> _page.Report:
                 float((found.truth[most] - found.truth[1]).mean()) > 0,
             ),
         ],
-        header=(
-            "candidates",
-            "on rows that chose",
-            "on test rows",
-            "truth",
-            "praise",
-            "test - truth",
-        ),
+        header=("candidates", "choosing rows", "test rows", "truth", "praise", "test - truth"),
         rows=[
             (
                 str(count),
@@ -151,7 +144,7 @@ def draw(figure: Any, found: Findings) -> None:
             label=f"{label} (± 2 standard errors)",
         )
         off = 100 * (scores[counts[-1]] - found.truth[counts[-1]])
-        bins = np.arange(-15.5, 12)
+        bins = np.arange(-12.5, 13) * 100 / DRAWN  # one for each number of right answers
         spread.hist(off, bins, color=colour, alpha=0.5, label=label)
     for axes in (means.axhline, spread.axvline):
         axes(0, color="k", linewidth=1)
@@ -165,13 +158,13 @@ def draw(figure: Any, found: Findings) -> None:
     spread.set_xlabel("accuracy above the truth, points")
     spread.set_ylabel("draws")
     spread.set_title(f"Each draw, of {counts[-1]} candidates")
-    spread.legend()
+    spread.legend(loc="upper left")
     figure.suptitle("Rows that chose a network praise it; rows that did not are right on average")
 
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def measure(options: _page.Options) -> Findings:
             float(np.linalg.norm(layer.grads["kernel"])) for layer in model.layers
         ]
         model.compile(fastnn.SGD(0.1), loss, metrics=["accuracy"])
-        model.fit(x, y, epochs=8 if options.quick else 30, verbose=0)
+        model.fit(x, y, epochs=12 if options.quick else 30, verbose=0)
         found.accuracy[activation] = model.evaluate(x_test, y_test)["accuracy"]
     return found
 
@@ -102,7 +102,7 @@ def draw(figure: Any, found: Findings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Findings:
     """Run the example."""
-    return _page.show(__file__, __doc__, arguments, measure, report, draw)
+    return _page.show(__file__, __doc__ or "", arguments, measure, report, draw)
 
 
 if __name__ == "__main__":
