@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy.typing as npt
+
 from fastnn import checks
+
+Array = npt.NDArray[Any]
 
 WIDTH = 100
 """Columns of text."""

@@ -15,13 +15,14 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 
 class Findings(NamedTuple):
     """The networks and their points, by whether there are biases."""
 
-    x: Any  # (N, 2)
-    inside: Any  # (N,), 0 or 1
+    x: Array  # (N, 2)
+    inside: Array  # (N,), 0 or 1
     models: dict[bool, fastnn.Sequential]
     accuracy: dict[bool, float]
     stretch: dict[bool, float]  # of f(2x) from 2 f(x), the largest, by the size of f

@@ -19,30 +19,31 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 
 class Findings(NamedTuple):
     """What is handed in, and what is known of its worth."""
 
     submission: Path
-    images: Any  # (N, pixels), 0 to 255
-    answers: Any  # (N, 2), ImageId and Label, as read back
-    solution: Any  # (N,), or None where nobody tells
+    images: Array  # (N, pixels), 0 to 255
+    answers: Array  # (N, 2), ImageId and Label, as read back
+    solution: Array | None  # (N,), or None where nobody tells
     validation: float  # accuracy
     validation_rows: int
 
 
-def read(path: Path, dtype: type = np.int64) -> Any:
+def read(path: Path, dtype: type = np.int64) -> Array:
     """The integers of a CSV file below its header."""
     return np.loadtxt(path, dtype, delimiter=",", skiprows=1, ndmin=2)
 
 
-def write(path: Path, header: str, rows: Any) -> None:
+def write(path: Path, header: str, rows: Array) -> None:
     """Integers as a CSV file."""
     np.savetxt(path, rows, "%d", delimiter=",", header=header, comments="")
 
 
-def write_answers(path: Path, labels: Any) -> None:
+def write_answers(path: Path, labels: Array) -> None:
     """Labels in the form in which they are handed in."""
     write(path, "ImageId,Label", np.stack([np.arange(1, len(labels) + 1), labels], axis=1))
 
@@ -113,7 +114,8 @@ def report(found: Findings) -> _page.Report:
 def draw(figure: Any, found: Findings) -> None:
     """The first images to be answered for, and some of those that went wrong."""
     labels = found.answers[:, 1]
-    wrong = np.zeros(len(labels), bool) if found.solution is None else labels != found.solution
+    truth = labels if found.solution is None else found.solution
+    wrong = truth != labels
     across = 10
     first = np.arange(min(2 * across, len(labels)))
     missed = np.flatnonzero(wrong)[:across]
@@ -124,9 +126,8 @@ def draw(figure: Any, found: Findings) -> None:
     places = [*zip(grid[:2].flat, first, strict=False), *zip(grid[2], missed, strict=False)]
     for axes, index in places:
         axes.imshow(found.images[index].reshape(side, side), cmap="Greys")
-        truth = f" (is {found.solution[index]})" if wrong[index] else ""
-        colour = "C3" if wrong[index] else "k"
-        axes.set_title(f"{labels[index]}{truth}", fontsize="small", color=colour)
+        title = f"{labels[index]} (is {truth[index]})" if wrong[index] else labels[index]
+        axes.set_title(title, fontsize="small", color="C3" if wrong[index] else "k")
     figure.suptitle(
         "The first images of the test file and the answers for them"
         + (f"; last row: wrong answers, of {wrong.sum()}" if len(missed) else "")

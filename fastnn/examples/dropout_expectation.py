@@ -17,6 +17,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 RATES = (0.1, 0.3, 0.5, 0.8)
 SIZE = 64
@@ -26,8 +27,8 @@ SIZE = 64
 class Findings(NamedTuple):
     """The vector, and its sum under every mask."""
 
-    v: Any  # (SIZE,)
-    sums: dict[float, Any]  # (masks,), by rate
+    v: Array  # (SIZE,)
+    sums: dict[float, Array]  # (masks,), by rate
 
 
 def measure(options: _page.Options) -> Findings:
@@ -41,7 +42,7 @@ def measure(options: _page.Options) -> Findings:
     return Findings(v, sums)
 
 
-def _deviation(v: Any, rate: float) -> float:
+def _deviation(v: Array, rate: float) -> float:
     """Of a sum under one mask, by theory."""
     return math.sqrt(rate / (1 - rate) * float(np.sum(v.astype(np.float64) ** 2)))
 

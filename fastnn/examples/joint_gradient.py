@@ -17,6 +17,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 SIZES = ((32, 10), (1024, 10), (1024, 100))
 """Rows and classes."""
@@ -25,16 +26,17 @@ SIZES = ((32, 10), (1024, 10), (1024, 100))
 class Findings(NamedTuple):
     """By way and size."""
 
-    seconds: dict[str, dict[tuple[int, int], Any]]  # (turns,)
+    seconds: dict[str, dict[tuple[int, int], Array]]  # (turns,)
     error: dict[str, float]  # the largest of the gradient's, from float64, times N
 
 
-def _probabilities(z: Any) -> Any:
+def _probabilities(z: Array) -> Array:
     powers = np.exp(z - z.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    p: Array = powers / powers.sum(axis=1, keepdims=True)
+    return p
 
 
-def _loss(p: Any, y: Any) -> tuple[float, Any]:
+def _loss(p: Array, y: Array) -> tuple[float, Array]:
     """The cross-entropy of probabilities, and its gradient by them."""
     rows = np.arange(len(y))
     gradient = np.zeros_like(p)
@@ -42,7 +44,7 @@ def _loss(p: Any, y: Any) -> tuple[float, Any]:
     return float(-np.log(p[rows, y]).mean()), gradient
 
 
-def jacobians(z: Any, y: Any) -> Any:
+def jacobians(z: Array, y: Array) -> Array:
     """Each row's Jacobian times its gradient."""
     p = _probabilities(z)
     gradient = _loss(p, y)[1]
@@ -52,28 +54,29 @@ def jacobians(z: Any, y: Any) -> Any:
     return dz
 
 
-def vectorised(z: Any, y: Any) -> Any:
+def vectorised(z: Array, y: Array) -> Array:
     """The same product of all rows, without the Jacobians."""
     p = _probabilities(z)
     gradient = _loss(p, y)[1]
-    return p * (gradient - (gradient * p).sum(axis=1, keepdims=True))
+    dz: Array = p * (gradient - (gradient * p).sum(axis=1, keepdims=True))
+    return dz
 
 
-def kernels_apart(z: Any, y: Any) -> Any:
+def kernels_apart(z: Array, y: Array) -> Array:
     """The same, in compiled kernels."""
     softmax, loss = fastnn.Softmax(), fastnn.CategoricalCrossentropy()
     loss.forward(softmax.forward(z, training=True), y)
     return softmax.backward(loss.backward())
 
 
-def joint(z: Any, y: Any) -> Any:
+def joint(z: Array, y: Array) -> Array:
     """Loss and gradient in one compiled kernel."""
     loss = fastnn.CategoricalCrossentropy(from_logits=True)
     loss.forward(z, y)
     return loss.backward()
 
 
-WAYS: dict[str, Callable[[Any, Any], Any]] = {
+WAYS: dict[str, Callable[[Array, Array], Array]] = {
     "Jacobian of each row (NumPy)": jacobians,
     "separate, vectorised (NumPy)": vectorised,
     "separate, compiled (fastnn)": kernels_apart,

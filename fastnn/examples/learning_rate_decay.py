@@ -16,6 +16,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 RATE = 1.0
 """With which all but one begin."""
@@ -27,8 +28,8 @@ CONSTANT = ("constant, large", "constant, small")
 class Findings(NamedTuple):
     """By schedule."""
 
-    rates: dict[str, Any]  # (steps,)
-    losses: dict[str, Any]  # (epochs,), over all training rows, the mean over seeds
+    rates: dict[str, Array]  # (steps,)
+    losses: dict[str, Array]  # (epochs,), over all training rows, the mean over seeds
 
 
 def schedules(steps: int) -> dict[str, Any]:

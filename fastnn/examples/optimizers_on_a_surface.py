@@ -15,6 +15,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 START = (-1.5, 1.8)
 STEPS = 500
@@ -39,14 +40,15 @@ SCALED = ("Adagrad", "RMSprop", "Adam")
 class Findings(NamedTuple):
     """The path of each optimizer, and of the scaled ones on the steeper surface."""
 
-    paths: dict[str, Any]  # (STEPS + 1, 2)
-    steeper: dict[str, Any]
+    paths: dict[str, Array]  # (STEPS + 1, 2)
+    steeper: dict[str, Array]
     plain_diverges: bool
 
 
-def height(x: Any, y: Any) -> Any:
+def height(x: Array, y: Array) -> Array:
     """The surface."""
-    return (1 - x) ** 2 + 10 * (y - x * x) ** 2
+    z: Array = (1 - x) ** 2 + 10 * (y - x * x) ** 2
+    return z
 
 
 def slope(x: float, y: float) -> tuple[float, float]:
@@ -54,7 +56,7 @@ def slope(x: float, y: float) -> tuple[float, float]:
     return -2 * (1 - x) - 40 * x * (y - x * x), 20 * (y - x * x)
 
 
-def walk(optimizer: fastnn.Optimizer, steepness: float = 1.0) -> Any:
+def walk(optimizer: fastnn.Optimizer, steepness: float = 1.0) -> Array:
     """The path (STEPS + 1, 2) from START: of a layer whose two weights are the point."""
     point = fastnn.Dense(1, use_bias=False)
     point.prepare((2,))

@@ -15,6 +15,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 DROPOUT = 0.5
 
@@ -25,7 +26,7 @@ Case = tuple[str, float]
 class Findings(NamedTuple):
     """By case, without dropout when measured."""
 
-    training: dict[Case, Any]  # (epochs,), accuracy on the training rows
+    training: dict[Case, Array]  # (epochs,), accuracy on the training rows
     test: dict[Case, float]  # accuracy on the test rows, whose labels are true
 
 

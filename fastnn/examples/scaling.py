@@ -17,6 +17,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 RATES = tuple(4.0**power for power in range(-8, 4))
 SHOWN = slice(4, 7)
@@ -30,15 +31,15 @@ class Findings(NamedTuple):
 
     means: dict[str, float]  # of all inputs
     curvatures: dict[str, float]  # the largest eigenvalue of the inputs' second moments
-    losses: dict[str, Any]  # (rates,), after training
+    losses: dict[str, Array]  # (rates,), after training
 
 
-def scalings(x: Any) -> dict[str, Any]:
+def scalings(x: Array) -> dict[str, Array]:
     """Images of pixels in [0, 1], scaled."""
     return {BYTES: 255 * x, UNIT: x, SIGNED: 2 * x - 1, CENTRED: x - x.mean(axis=0)}
 
 
-def train(x: Any, y: Any, rate: float, epochs: int, seed: int) -> float:
+def train(x: Array, y: Array, rate: float, epochs: int, seed: int) -> float:
     """The loss of one layer after a few epochs."""
     layer = fastnn.Dense(10, activation="softmax", kernel_initializer="zeros")
     model = fastnn.Sequential([layer], input_shape=x.shape[1:], seed=seed)

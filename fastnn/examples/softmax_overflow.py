@@ -15,6 +15,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 CLIP = np.float32(1e-7)
 """Where Keras clips probabilities."""
@@ -23,13 +24,13 @@ CLIP = np.float32(1e-7)
 class Findings(NamedTuple):
     """For two classes with logits (gap, 0), where the second is right; float32 but for `exact`."""
 
-    gaps: Any  # (G,)
-    naive: Any  # (G,), the largest probability by e^z / Σ e^z
-    stable: Any  # (G,), by fastnn
-    naive_loss: Any  # (G,), −log of the right class's probability, from the stable softmax
-    clipped_loss: Any  # (G,)
-    joint_loss: Any  # (G,), from logits, by fastnn
-    exact_loss: Any  # (G,), float64
+    gaps: Array  # (G,)
+    naive: Array  # (G,), the largest probability by e^z / Σ e^z
+    stable: Array  # (G,), by fastnn
+    naive_loss: Array  # (G,), −log of the right class's probability, from the stable softmax
+    clipped_loss: Array  # (G,)
+    joint_loss: Array  # (G,), from logits, by fastnn
+    exact_loss: Array  # (G,), float64
 
 
 def measure(options: _page.Options) -> Findings:
@@ -53,7 +54,7 @@ def measure(options: _page.Options) -> Findings:
     )
 
 
-def _end(found: Findings, right: Any) -> float:
+def _end(found: Findings, right: Array) -> float:
     """The last gap up to which a computation is right."""
     return float(found.gaps[right][-1])
 

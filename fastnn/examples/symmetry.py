@@ -15,6 +15,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 UNITS = 32
 SIDE = 8  # pixels of an image
@@ -30,7 +31,7 @@ STARTS: dict[str, Any] = {
 class Findings(NamedTuple):
     """Of each start: the first kernel after training, how many of its units differ, accuracy."""
 
-    kernels: dict[str, Any]  # (64, UNITS)
+    kernels: dict[str, Array]  # (64, UNITS)
     different: dict[str, int]
     accuracy: dict[str, float]  # on the test rows
 

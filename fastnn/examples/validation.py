@@ -20,6 +20,7 @@ import numpy as np
 
 import fastnn
 from fastnn.examples import _page
+from fastnn.examples._page import Array
 
 TRAINING = 150
 """Rows that the candidates are trained on."""
@@ -31,12 +32,12 @@ DRAWN = 60
 class Findings(NamedTuple):
     """By the number of candidates tried: of each draw, the chosen one's accuracies."""
 
-    chosen_on: dict[int, Any]  # (draws,), on the rows that chose it
-    test: dict[int, Any]  # (draws,), on as many that did not
-    truth: dict[int, Any]  # (draws,), on all the rest
+    chosen_on: dict[int, Array]  # (draws,), on the rows that chose it
+    test: dict[int, Array]  # (draws,), on as many that did not
+    truth: dict[int, Array]  # (draws,), on all the rest
 
 
-def candidates(count: int, x: Any, y: Any, rng: np.random.Generator) -> list[fastnn.Sequential]:
+def candidates(count: int, x: Array, y: Array, rng: np.random.Generator) -> list[fastnn.Sequential]:
     """Trained networks of random hyperparameters."""
     models = []
     for _ in range(count):
@@ -80,7 +81,7 @@ def measure(options: _page.Options) -> Findings:
     return found
 
 
-def _gaps(scores: dict[int, Any], truth: dict[int, Any]) -> dict[int, tuple[float, float]]:
+def _gaps(scores: dict[int, Array], truth: dict[int, Array]) -> dict[int, tuple[float, float]]:
     """By how much scores are above the truth: the mean, and the mean's standard error."""
     return {
         count: (
