@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastnn import callbacks as callbacks_module
-from fastnn import checks, losses, optimizers, schedules, serialization
+from fastnn import checks, initializers, losses, optimizers, schedules, serialization
 from fastnn import layers as layers_module
 from fastnn import metrics as metrics_module
 from fastnn.engine import cpu
@@ -399,6 +399,7 @@ def _restore(
         raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
     names = set(layers_module.__all__) - {"Layer"}
     known = {name: getattr(layers_module, name) for name in names}
+    known |= {type(start).__name__: type(start) for start in initializers.INITIALIZERS.values()}
     model = Sequential(
         [serialization.make(entry, known, custom) for entry in config["layers"]],
         input_shape=tuple(config["input_shape"]),
