@@ -311,6 +311,17 @@ class Sequential(Network):
         assert self._gradients is not None
         return planner.Flat(self.parameters, self._gradients, self._slots)
 
+    def restart_optimizer(self) -> None:
+        """Let the optimizer forget all steps so far; averaged weights begin with the next one.
+
+        Steps are counted from 0 again, and what follows their count, dropout's masks, as well.
+        """
+        _, optimizer = self._require_compiled("restart_optimizer")
+        slots = self.flat().slots
+        for name in optimizer.slots:
+            slots[name][:] = optimizer.initial_value(name)
+        self.state[s.STEP] = 0
+
     def take_average(self) -> None:
         """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
         _, optimizer = self._require_compiled("fit")

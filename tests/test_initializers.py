@@ -1,5 +1,6 @@
 """How weights begin: distributions, matrices, gains, seeds, and what a symmetric start does."""
 
+import doctest
 import math
 from collections.abc import Callable
 from inspect import signature
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import fastnn
 from fastnn import initializers
+from fastnn.initializers import distributions, gains
 from fastnn.layers.base import snake_case
 from helpers import assert_close
 
@@ -210,6 +212,13 @@ def test_a_gain_keeps_the_variance(name: str, own: dict[str, float]) -> None:
         y = fastnn.Activation(name, **own).forward(z)
         z = y @ initializers.draw(start, (400, 400), initializers.generator(5, layer))
     assert 0.75 < (z * z).mean() < 1.25  # of the linear layer's weights 1.35, 2.14 and 0.04
+
+
+@pytest.mark.parametrize("room", [distributions, gains])
+def test_docstring_examples(room: Any) -> None:
+    result = doctest.testmod(room)
+    assert result.attempted >= 2
+    assert result.failed == 0
 
 
 # In models

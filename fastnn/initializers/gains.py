@@ -17,9 +17,9 @@ def gain(activation: str, **parameters: Any) -> float:
     He et al. 2015 (arXiv 1502.01852, equation 10) ask that the variance of what goes into the
     activations is the same in every layer: ``n · Var(w) · E[f(z)²] = Var(z)``, n inputs a unit. For
     z of the standard normal distribution that is ``Var(w) = gain² / n``, with
-    ``gain = E[f(z)²]^(−1/2)``: √2 for relu, √(2/(1 + a²)) for leaky_relu, 1 for selu. For the
-    bionodal root units there is no published start; theirs are made by the same rule. The mean is
-    computed by quadrature.
+    ``gain = E[f(z)²]^(−1/2)``: √2 for relu, √(2/(1 + a²)) for leaky_relu, 1 for selu. Those of the
+    bionodal root units are made by the same rule; oru with r below 1 grows faster than its input,
+    and no start keeps the variance there for long. The mean is computed by quadrature.
 
     Parameters
     ----------
