@@ -19,6 +19,7 @@ from fastnn.network import DEFAULT_ROWS, Network, room
 from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
+from fastnn.training.lbfgs import FullBatchFitting
 from fastnn.training.loop import Pass
 
 if TYPE_CHECKING:
@@ -161,10 +162,13 @@ class Sequential(Network):
             If an argument is wrong: before anything changed.
         RuntimeError
             If the model was not compiled.
+        ImportError
+            If the optimizer is `LBFGS` and there is no SciPy.
         DivergenceError
             If the loss or a gradient became infinite or NaN; the last finite weights are kept.
         """
-        fitting = Fitting(
+        full = isinstance(self.optimizer, optimizers.LBFGS)
+        fitting = (FullBatchFitting if full else Fitting)(
             self,
             x,
             y,
@@ -188,7 +192,11 @@ class Sequential(Network):
         class_weight: dict[int, float] | None = None,
     ) -> dict[str, Any]:
         """One step on all rows of x; loss and metrics, as they were before it."""
-        self._require_compiled("train_on_batch")
+        _, optimizer = self._require_compiled("train_on_batch")
+        if isinstance(optimizer, optimizers.LBFGS):
+            raise TypeError(
+                "train_on_batch: LBFGS takes several gradients of all data for a step: use fit"
+            )
         sources = self._check_data(x, y, sample_weight, class_weight, build=True)
         with self.being_trained("train_on_batch"):
             with self.training_pass(sources, len(sources.x), 0) as one:

@@ -1,7 +1,7 @@
 """Callbacks: what is done between epochs."""
 
 from fastnn.callbacks.base import Callback, LambdaCallback, Logs, Monitor, check
-from fastnn.callbacks.rates import OpenNMTDecay, ReduceLROnPlateau
+from fastnn.callbacks.rates import Lowering, OpenNMTDecay, ReduceLROnPlateau
 from fastnn.callbacks.stopping import EarlyStopping
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "EarlyStopping",
     "LambdaCallback",
     "Logs",
+    "Lowering",
     "Monitor",
     "OpenNMTDecay",
     "ReduceLROnPlateau",
