@@ -123,6 +123,25 @@ def test_a_linear_model_is_solved(weighted: bool, dtype: str, tolerance: float) 
     np.testing.assert_allclose(model.parameters, solution, atol=tolerance**0.5)
 
 
+def test_penalties_count() -> None:
+    """Ridge regression: (XᵀX/N + λ)w = Xᵀy/N for centred data, whose bias is 0."""
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(60, 4)), rng.normal(size=60)
+    x, y, penalty = x - x.mean(axis=0), y - y.mean(), 0.3
+    model = fastnn.Sequential(
+        [fastnn.Dense(1, kernel_regularizer=fastnn.regularizers.L2(penalty))],
+        (4,),
+        dtype="float64",
+        seed=1,
+    )
+    model.compile(fastnn.LBFGS(tol=1e-8), "mse")
+    loss = model.fit(x, y, epochs=200, verbose=0).history["loss"][-1]
+    solution = np.linalg.solve(x.T @ x / 60 + penalty * np.eye(4), x.T @ y / 60)
+    np.testing.assert_allclose(model.layers[0].kernel[:, 0], solution, atol=1e-4)
+    expected = np.mean((x @ solution - y) ** 2) + penalty * (solution**2).sum()
+    assert loss == pytest.approx(expected, rel=1e-8)
+
+
 # A fit like others
 
 
@@ -242,6 +261,23 @@ def test_what_ends_a_fit_leaves_the_last_iteration(error: BaseException | None, 
     assert model.fit(x, y, epochs=3, verbose=0).history["loss"][-1] < before
 
 
+def test_frozen_layers_stay(tmp_path: Path) -> None:
+    x, y = data()
+    model = network()
+    model.fit(x, y, epochs=2, verbose=0)  # which leaves gradients behind
+    model.save(tmp_path / "model")
+    other = fastnn.load(tmp_path / "model")
+    for each in (model, other):
+        each.layers[0].trainable = False
+        before = each.get_weights()
+        each.fit(x, y, epochs=4, verbose=0)
+        after = each.get_weights()
+        for frozen in (0, 1):
+            np.testing.assert_array_equal(before[frozen], after[frozen])
+        assert (before[2] != after[2]).all()
+    assert other.parameters.tobytes() == model.parameters.tobytes()
+
+
 def test_it_is_saved_with_the_model(tmp_path: Path) -> None:
     model, x, y = network(max_fun=99, tol=1e-5, history=4), *data()
     model.fit(x, y, epochs=3, verbose=0)
@@ -277,9 +313,23 @@ def test_there_is_no_learning_rate_to_lower(callback: Any) -> None:
         network().fit(*data(), callbacks=[callback], verbose=0)
 
 
+def one_layer(**arguments: Any) -> None:
+    model = fastnn.Sequential([fastnn.Dense(CLASSES, **arguments)], (FEATURES,), seed=1)
+    model.compile("lbfgs", fastnn.CategoricalCrossentropy(from_logits=True))
+    model.fit(*data(), verbose=0)
+
+
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a batch": (lambda: network().train_on_batch(*data()), "train_on_batch: LBFGS .*: use fit"),
     "by hand": (lambda: fastnn.LBFGS().update([]), "LBFGS: update: .*: use fit"),
+    "a multiplier": (
+        lambda: one_layer(learning_rate_multiplier=0.5),
+        "LBFGS: dense_0: there is no learning rate to multiply",
+    ),
+    "a constraint": (
+        lambda: one_layer(kernel_constraint="non_neg"),
+        "LBFGS: dense_0: it minimises without constraints",
+    ),
     "max_fun": (lambda: fastnn.LBFGS(max_fun=0), "LBFGS: max_fun must be at least 1, got 0"),
     "tol": (lambda: fastnn.LBFGS(tol=-1), r"LBFGS: tol must be a number in \[0, inf\), got -1"),
     "history": (lambda: fastnn.LBFGS(history=2.5), "LBFGS: history must be an integer, got 2.5"),

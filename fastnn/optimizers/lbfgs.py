@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastnn import checks
 from fastnn.engine.tape import Tape
 from fastnn.layers.base import Layer
-from fastnn.optimizers.base import Optimizer
+from fastnn.optimizers.base import Group, Optimizer
 
 
 class LBFGS(Optimizer):
@@ -18,7 +18,8 @@ class LBFGS(Optimizer):
     epochs are iterations, each of one or a few passes over the data, and it ends earlier where one
     of the limits below is met. An epoch's loss and metrics are those of the weights that it ends
     with. Steps are computed in float64, losses and gradients in the model's type; dropout keeps
-    one mask throughout a fit. Of a fit that goes on, curvature is learnt anew.
+    one mask throughout a fit, and every pass counts for moving statistics. Another fit learns
+    curvature anew. Constraints and learning rate multipliers are refused.
 
     Needs SciPy: ``pip install "fastnn[lbfgs]"``.
 
@@ -56,8 +57,11 @@ class LBFGS(Optimizer):
         self.history = checks.integer("LBFGS", "history", history, 1)
         self.message: str | None = None
 
-    def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
-        """No update: a step of such a model computes loss and gradient."""
+    def update_ops(
+        self, tape: Tape, groups: Sequence[Group], constrained: Sequence[Layer] = ()
+    ) -> None:
+        """No update of its own: a step of such a model computes loss and gradient."""
+        tape.update()
 
     def update(self, layers: Layer | Iterable[Layer]) -> None:
         """Refused: one gradient is not enough for a step."""

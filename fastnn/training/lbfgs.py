@@ -9,7 +9,9 @@ import numpy as np
 
 from fastnn.callbacks import Lowering
 from fastnn.kernels import state as s
+from fastnn.layers.base import leaves
 from fastnn.optimizers import LBFGS
+from fastnn.training import planner
 from fastnn.training.fit import Fitting
 
 if TYPE_CHECKING:
@@ -35,19 +37,28 @@ class FullBatchFitting(Fitting):
                 raise ValueError(
                     f"{type(callback).__name__}: LBFGS has no learning rate that could be lowered"
                 )
+        for layer in leaves(self.model.layers):
+            if layer.trained and layer.rate_multiplier != 1:
+                raise ValueError(f"LBFGS: {layer.label}: there is no learning rate to multiply")
+            if layer.trained and layer._constraints:
+                raise ValueError(f"LBFGS: {layer.label}: it minimises without constraints")
 
     def _train(self) -> None:
         """Minimise; the parameters end as those of the last iteration, whatever happens."""
         model = self.model
+        flat = model.flat()
+        self._trained = np.zeros(flat.parameters.size, bool)
+        for group in planner.groups_of(model.layers, flat._replace(parameters=self._trained)):
+            group.w[:] = True
         self._first, self._passes, self._done = int(model.state[s.STEP]), 0, 0
         self._begun = False
-        self._best = model.parameters.astype(np.float64)
+        self._best = flat.parameters[self._trained].astype(np.float64)
         with model.training_pass(self.data, len(self.data.x), self.verbose) as self._training:
             try:
                 if self.epochs > 0:
                     self._minimise()
             finally:
-                model.parameters[:] = self._best
+                flat.parameters[self._trained] = self._best
                 model.state[s.STEP] = self._first + self._done
 
     def _minimise(self) -> None:
@@ -72,25 +83,26 @@ class FullBatchFitting(Fitting):
             self._after_iteration(self._best)
 
     def _loss_and_gradient(self, x: Vector) -> tuple[float, Vector]:
-        """The mean loss of all rows at the parameters x (P,), and its gradient."""
+        """The mean loss of all rows at the trained parameters x (T,), and its gradient."""
         model, rows = self.model, len(self.data.x)
         if self._passes > 0 and not self._begun:  # the first pass is before all iterations
             self._begin()
+        flat = model.flat()
         with np.errstate(over="ignore"):  # the pass will meet the infinity
-            model.parameters[:] = x
+            flat.parameters[self._trained] = x
         model.state[s.STEP] = self._first  # on which dropout's masks depend
         self._tally = model.cleared_tally()
         self._training.epoch(rows, rows)
         self._passes += 1
         loss: float = self._tally.figures(model.state, rows)["loss"]
-        return loss, model.flat().gradients.astype(np.float64)
+        return loss, flat.gradients[self._trained].astype(np.float64)
 
     def _begin(self) -> None:
         self._begin_epoch(self._done)
         self._begun = True
 
     def _after_iteration(self, x: Vector) -> None:
-        """An epoch has led to x (P,)."""
+        """An epoch has led to x (T,)."""
         if not self._begun:
             self._begin()
         self._best = x.copy()  # where the search has looked last

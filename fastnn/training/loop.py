@@ -170,12 +170,13 @@ class EagerPass:
         state[s.FIRST], state[s.TOTAL], state[s.BATCH] = 0, total, batch
         while state[s.FIRST] < total:
             state[s.STATUS] = s.PAUSED
-            first = int(state[s.FIRST])
-            tape = Eager(min(batch, total - first), self._dtype, state, self._training)
+            tape = Eager(
+                min(batch, total - int(state[s.FIRST])), self._dtype, state, self._training
+            )
             self._step(tape, self._sources)
             if tape.stopped and self._training:
                 raise cpu.diverged(int(state[s.STEP]), "the loss or a gradient")
-            if state[s.FIRST] == first:  # else the update has counted the step
+            if not self._training:  # else the step's last op has counted it
                 state[s.FIRST] += tape.rows
             if on_pause is not None:
                 on_pause()

@@ -12,3 +12,4 @@ from fastnn.kernels.reference.metrics import *  # noqa: F403
 from fastnn.kernels.reference.networks import *  # noqa: F403
 from fastnn.kernels.reference.optimizers import *  # noqa: F403
 from fastnn.kernels.reference.random import *  # noqa: F403
+from fastnn.kernels.reference.regularization import *  # noqa: F403
