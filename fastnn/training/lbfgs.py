@@ -1,4 +1,4 @@
-"""Fits by L-BFGS: the loss of all rows, as a function of all parameters, given to SciPy."""
+"""Fits by L-BFGS: the loss of all rows, as a function of what is trained, given to SciPy."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class FullBatchFitting(Fitting):
         super().__init__(*arguments)
 
     def _check_monitors(self) -> None:
+        """Refuse as well what belongs to steps of another kind."""
         super()._check_monitors()
         for callback in self.callbacks:
             if isinstance(callback, Lowering):
@@ -80,7 +81,7 @@ class FullBatchFitting(Fitting):
         )
         optimizer.message = str(result.message)
         if self._done == 0:  # nothing could be gained: the history says what there is
-            self._after_iteration(self._best)
+            self._finish_epoch(self._best)
 
     def _loss_and_gradient(self, x: Vector) -> tuple[float, Vector]:
         """The mean loss of all rows at the trained parameters x (T,), and its gradient."""
@@ -101,13 +102,17 @@ class FullBatchFitting(Fitting):
         self._begin_epoch(self._done)
         self._begun = True
 
-    def _after_iteration(self, x: Vector) -> None:
-        """An epoch has led to x (T,)."""
+    def _finish_epoch(self, x: Vector) -> None:
+        """An epoch has led to x (T,), where the search has looked last."""
         if not self._begun:
             self._begin()
-        self._best = x.copy()  # where the search has looked last
+        self._best = x.copy()
         self._done += 1
         self._begun = False
         self._end_epoch(self._done - 1, self._tally, 1.0)
+
+    def _after_iteration(self, x: Vector) -> None:
+        """SciPy's callback: an iteration has led to x (T,)."""
+        self._finish_epoch(x)
         if self.model.stop_training:
             raise StopIteration
