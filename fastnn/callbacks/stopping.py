@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn import checks
 from fastnn.callbacks.base import Logs, Monitor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 
 class EarlyStopping(Monitor):
@@ -76,7 +76,7 @@ class EarlyStopping(Monitor):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self._waited = 0
-        self._weights: npt.NDArray[np.floating[Any]] | None = None
+        self._weights: list[Array] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier training."""
@@ -97,10 +97,10 @@ class EarlyStopping(Monitor):
             self.stopped_epoch = epoch
             self.model.stop_training = True
         if self.restore_best_weights and (self.best_epoch == epoch or self._weights is None):
-            self._weights = self.model.parameters.copy()
+            self._weights = self.model.get_weights()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Put the best epoch's weights back."""
         if self._weights is not None:
-            self.model.parameters[...] = self._weights
+            self.model.set_weights(self._weights)
             self._weights = None
