@@ -267,6 +267,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: drawn("identity", (2, 2, 2)),
         r"Identity: shape must have two dimensions, got \(2, 2, 2\)",
     ),
+    "too large for float32": (
+        lambda: fastnn.Dense(3, kernel_initializer=initializers.Constant(1e39)).prepare((2,)),
+        "an initializer's numbers must be finite in float32, got 1e\\+39",
+    ),
     "a class": (
         lambda: fastnn.Dense(3, kernel_initializer=initializers.HeNormal),
         "kernel_initializer must be a name, an initializer or a function, got <class",

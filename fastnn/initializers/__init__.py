@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn import checks
 from fastnn.initializers.base import Array, Initializer, generator
 from fastnn.initializers.distributions import (
     GlorotNormal,
@@ -93,19 +94,23 @@ def check(initializer: object, owner: str, argument: str) -> str | Initializer:
 
 
 def draw(
-    initializer: str | Initializer, shape: tuple[int, ...], generator: np.random.Generator
+    initializer: str | Initializer,
+    shape: tuple[int, ...],
+    generator: np.random.Generator,
+    dtype: str = "float64",
 ) -> Array:
-    """An array of `shape`, float64.
+    """An array of `shape`, float64, of numbers that `dtype` can hold.
 
     Raises
     ------
     ValueError
-        If a function of the user's returns another shape.
+        If a function of the user's returns another shape, or no such numbers.
     """
     function = INITIALIZERS[initializer] if isinstance(initializer, str) else initializer
     drawn = np.asarray(function(shape, generator))
     if drawn.shape != shape:
         raise ValueError(f"an initializer returned shape {drawn.shape} where {shape} is needed")
-    if drawn.dtype.kind not in "buif" or not np.isfinite(drawn).all():
-        raise ValueError(f"an initializer must return finite numbers, got {drawn.dtype} {drawn}")
+    if drawn.dtype.kind not in "buif":
+        raise ValueError(f"an initializer must return numbers, got {drawn.dtype} {drawn}")
+    checks.finite(drawn.reshape(-1), "an initializer's numbers", dtype)
     return drawn

@@ -266,7 +266,8 @@ class Layer:
         penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
         limit = constraints.check(constraint, self.label, f"{name}_constraint")
         stream = (self._stream << 16) + len(self.weights)
-        drawn = initializers.draw(checked, shape, initializers.generator(self._seed, stream))
+        source = initializers.generator(self._seed, stream)
+        drawn = initializers.draw(checked, shape, source, self.dtype)
         if not trainable:
             if penalty is not None or limit is not None:
                 raise ValueError(f"{self.label}: {name} is not trained, nothing can hold it small")
