@@ -14,6 +14,7 @@ from typing import Any
 
 import activation_cases
 import numpy as np
+import prelu_cases
 import regularization_cases
 from numpy.typing import NDArray
 
@@ -782,6 +783,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "softmax_backward": softmax_backward,
     "log_softmax_backward": log_softmax_backward,
     "sparsemax_backward": sparsemax_backward,
+    **prelu_cases.CASES,
     "dropout": dropout,
     "shuffle": shuffle,
     **LOSSES,

@@ -4,6 +4,7 @@ from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, 
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.prelu import PReLU
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
 from fastnn.layers.shape import Flatten, Input
@@ -18,6 +19,7 @@ __all__ = [
     "Input",
     "Layer",
     "LeakyReLU",
+    "PReLU",
     "ReLU",
     "Residual",
     "Sigmoid",
