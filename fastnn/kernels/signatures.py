@@ -143,6 +143,18 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     **{f"{a}_forward": ("N", "y[N,C] x[N,C]", "y x") for a in ROWWISE},
     **{f"{a}_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy") for a in ROWWISE},
     "dropout": ("NF", "y[N,F] x[N,F] rate=float stream=int", "y x"),
+    "alpha_dropout": (
+        "NF",
+        "y[N,F] x[N,F] rate=float scale=float shift=float fill=float stream=int",
+        "y x",
+    ),
+    "spatial_dropout": ("N", "y[N,F] x[N,F] rate=float channels=int stream=int", "y x"),
+    "drop_block": (
+        "N",
+        "y[N,F] x[N,F] rate=float across=int channels=int block_size=int stream=int",
+        "",
+    ),
+    "gaussian_noise": ("NF", "y[N,F] x[N,F] stddev=float relative=int stream=int", "y x"),
     "shuffle": ("own", "order:int64[R] begin=int end=int epoch=int", ""),
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),

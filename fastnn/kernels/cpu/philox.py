@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.memory import INT32, INT64, POINTER
+from fastnn.kernels.cpu.memory import INT32, INT64, LINE, POINTER
 from fastnn.kernels.cpu.microkernel import Vectors
 from fastnn.kernels.cpu.settings import VECTOR_BYTES
 
@@ -94,16 +94,22 @@ class _Lanes:
         return self.builder.shuffle_vector(*(self.builder.bitcast(v, narrow) for v in pair), even)
 
 
-@intrinsic
-def room_for_words(typing_context):
-    """The address of room for the words of one group, on the stack."""
+@cache
+def room(type_name: str, groups: int = 1) -> Any:
+    """The function that gives the address of room on the stack, for `groups` groups' numbers."""
+    size = groups * GROUP * getattr(types, type_name).bitwidth // 8
 
-    def codegen(context, builder, signature, arguments):
-        room = cgutils.alloca_once(builder, ir.ArrayType(INT32, GROUP))
-        room.align = 64
-        return builder.ptrtoint(room, INT64)
+    @intrinsic
+    def room_of_groups(typing_context):
+        def codegen(context, builder, signature, arguments):
+            with builder.goto_entry_block():  # Numba's own way would fill it with zeros
+                numbers = builder.alloca(ir.ArrayType(ir.IntType(8), size))
+            numbers.align = LINE
+            return builder.ptrtoint(numbers, INT64)
 
-    return types.intp(), codegen
+        return types.intp(), codegen
+
+    return room_of_groups
 
 
 @intrinsic
