@@ -30,15 +30,21 @@ if TYPE_CHECKING:
     from fastnn.engine.threads import set_num_threads as set_num_threads
     from fastnn.layers import ELU as ELU
     from fastnn.layers import Activation as Activation
+    from fastnn.layers import AlphaDropout as AlphaDropout
     from fastnn.layers import Dense as Dense
+    from fastnn.layers import DropBlock2D as DropBlock2D
     from fastnn.layers import Dropout as Dropout
     from fastnn.layers import Flatten as Flatten
+    from fastnn.layers import GaussianDropout as GaussianDropout
+    from fastnn.layers import GaussianNoise as GaussianNoise
     from fastnn.layers import Input as Input
     from fastnn.layers import Layer as Layer
     from fastnn.layers import LeakyReLU as LeakyReLU
     from fastnn.layers import ReLU as ReLU
     from fastnn.layers import Sigmoid as Sigmoid
     from fastnn.layers import Softmax as Softmax
+    from fastnn.layers import SpatialDropout1D as SpatialDropout1D
+    from fastnn.layers import SpatialDropout2D as SpatialDropout2D
     from fastnn.layers import Tanh as Tanh
     from fastnn.losses import BinaryCrossentropy as BinaryCrossentropy
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
@@ -79,15 +85,21 @@ _PLACES = {
     "layers": (
         "ELU",
         "Activation",
+        "AlphaDropout",
         "Dense",
+        "DropBlock2D",
         "Dropout",
         "Flatten",
+        "GaussianDropout",
+        "GaussianNoise",
         "Input",
         "Layer",
         "LeakyReLU",
         "ReLU",
         "Sigmoid",
         "Softmax",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
         "Tanh",
     ),
     "losses": (

@@ -3,20 +3,33 @@
 from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
-from fastnn.layers.dropout import Dropout
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    DropBlock2D,
+    Dropout,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
+from fastnn.layers.noise import GaussianDropout, GaussianNoise
 from fastnn.layers.shape import Flatten, Input
 
 __all__ = [
     "ELU",
     "Activation",
+    "AlphaDropout",
     "Dense",
+    "DropBlock2D",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "Input",
     "Layer",
     "LeakyReLU",
     "ReLU",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
     "Tanh",
 ]
