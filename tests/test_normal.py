@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.kernels import normal
-from fastnn.kernels.cpu.settings import kernel
+from fastnn.kernels.cpu.settings import VECTOR_BYTES, kernel
 
 Array = NDArray[Any]
 
@@ -76,9 +76,9 @@ def test_error_is_within_its_bound(dtype: str, words: Array) -> None:
     errors = abs(out / distance - expected)
     assert errors.max() <= LARGEST_ERROR[dtype]
     assert errors.max() > np.finfo(dtype).eps / 4  # exact everywhere would be a broken measure
-    # A vector of square roots: nothing of the formula stands in the way.
-    signature = loop.signatures[0]
-    assert re.search(r"@llvm\.sqrt\.v\d+f", loop.inspect_llvm(signature))
+    if VECTOR_BYTES > 16:  # without AVX2, LLVM may find that scalars take no longer
+        signature = loop.signatures[0]
+        assert re.search(r"@llvm\.sqrt\.v\d+f", loop.inspect_llvm(signature))
 
 
 @of_both_types
