@@ -168,22 +168,14 @@ def keep_row(type_name: str) -> Any:
 
             def apply(vector, column, kept):
                 offset = builder.mul(column, ir.Constant(INT64, whole.size))
-                value = vector.load_row(builder.add(x, offset))[0]
-                value = builder.call(
-                    vector.fma,
-                    [
-                        value,
-                        builder.select(kept, scale, vector.zero),
-                        builder.select(kept, shift, fill),
-                    ],
-                )
+                (value,) = vector.load_row(builder.add(x, offset))
+                factor = builder.select(kept, scale, vector.zero)
+                added = builder.select(kept, shift, fill)
+                value = builder.call(vector.fma, [value, factor, added])
                 vector.store_row([value], builder.add(y, offset))
 
-            group = ir.Constant(INT64, GROUP)
-            with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), columns, group) as (
-                first,
-                _,
-            ):
+            zero, group = (ir.Constant(INT64, value) for value in (0, GROUP))
+            with cgutils.for_range_slice(builder, zero, columns, group) as (first, _):
                 number = builder.add(block, builder.lshr(first, ir.Constant(INT64, 2)))
                 masks = [
                     (builder.add(first, ir.Constant(INT64, column)), kept)

@@ -82,6 +82,21 @@ def limit_of(rate):
     return types.int64(rate * 4294967296.0)
 
 
+def _masked_rows(type_name: str) -> Any:
+    """The function that gives rows, with the numbers of their first counters, to `keep_row`."""
+    keep = keep_row(type_name)
+
+    @inlined
+    def masked_rows(y, x, rate, scale, shift, fill, stream, start, column, width, state):
+        for i in range(y.shape[0]):
+            block = first_block(start + i, column, width)
+            keep(address(y) + i * y.strides[0], address(x) + i * x.strides[0], y.shape[1], block,
+                 state[slot_of.STEP], stream, state[slot_of.SEED], limit_of(rate), scale, shift,
+                 fill)  # fmt: skip
+
+    return masked_rows
+
+
 def dropout(type_name: str) -> Any:
     """``y = x / (1 − rate)`` where an element is kept, else 0; its own backward pass.
 
@@ -90,16 +105,12 @@ def dropout(type_name: str) -> Any:
     under the seed as key, and is kept where that is at least rate·2³². What is given begins at
     row `start` and at `column`, the first of a group, of rows of `width` columns.
     """
-    real, keep = getattr(np, type_name), keep_row(type_name)
+    real, masked_rows = getattr(np, type_name), _masked_rows(type_name)
 
     @kernel
     def dropout(y, x, rate, stream, start, column, width, state):
         scale, nothing = real(1.0 / (1.0 - rate)), real(-0.0)  # x + -0 is x
-        for i in range(y.shape[0]):
-            block = first_block(start + i, column, width)
-            keep(address(y) + i * y.strides[0], address(x) + i * x.strides[0], y.shape[1], block,
-                 state[slot_of.STEP], stream, state[slot_of.SEED], limit_of(rate), scale, nothing,
-                 nothing)  # fmt: skip
+        masked_rows(y, x, rate, scale, nothing, nothing, stream, start, column, width, state)
 
     return dropout
 
@@ -109,15 +120,12 @@ def alpha_dropout(type_name: str) -> Any:
 
     Without `shift` and `fill` its own backward pass. A NaN is not hidden by being dropped.
     """
-    real, keep = getattr(np, type_name), keep_row(type_name)
+    real, masked_rows = getattr(np, type_name), _masked_rows(type_name)
 
     @kernel
     def alpha_dropout(y, x, rate, scale, shift, fill, stream, start, column, width, state):
-        for i in range(y.shape[0]):
-            block = first_block(start + i, column, width)
-            keep(address(y) + i * y.strides[0], address(x) + i * x.strides[0], y.shape[1], block,
-                 state[slot_of.STEP], stream, state[slot_of.SEED], limit_of(rate), real(scale),
-                 real(shift), real(fill))  # fmt: skip
+        masked_rows(y, x, rate, real(scale), real(shift), real(fill), stream, start, column, width,
+                    state)  # fmt: skip
 
     return alpha_dropout
 
