@@ -6,10 +6,11 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.engine.tape import Tape
+from fastnn.kernels.activations import SELU_ALPHA, SELU_SCALE
 from fastnn.layers.base import Layer, Shape
 
-SELU_LIMIT = -1.7580993408473766
-"""What SELU tends to for x → −∞: −λα, of λ = 1.0507009873554805 and α = 1.6732632423543772."""
+SELU_LIMIT = -SELU_SCALE * SELU_ALPHA
+"""What SELU tends to for x → −∞: −λα."""
 
 
 class Drawing(Layer):
@@ -98,8 +99,8 @@ class AlphaDropout(Dropping):
     """Dropout that keeps a mean of 0 and a variance of 1: for networks of SELU.
 
     In training, an element becomes −λα at random, SELU's limit for x → −∞, and all are scaled and
-    shifted so that mean and variance stay: a·x + b with q = 1 − rate, a = (q + λ²α²·q·rate)^−½ and
-    b = a·λα·rate. Klambauer et al. 2017 (arXiv 1706.02515), section 3.
+    shifted so that mean and variance stay: a·x + b with λ = 1.0507, α = 1.6733, q = 1 − rate,
+    a = (q + λ²α²·q·rate)^−½ and b = a·λα·rate. Klambauer et al. 2017 (arXiv 1706.02515), section 3.
 
     Parameters
     ----------
