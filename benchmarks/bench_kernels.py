@@ -39,6 +39,16 @@ def _normal(*shape: int, dtype: str = "float32") -> Any:
     return np.random.default_rng(0).standard_normal(shape).astype(dtype)
 
 
+DRAWING: dict[str, dict[str, float]] = {
+    "dropout": {"rate": 0.2},
+    "alpha_dropout": {"rate": 0.2, "scale": 1.0, "shift": 0.1, "fill": -1.0},
+    "spatial_dropout": {"rate": 0.2, "channels": 8},
+    "drop_block": {"rate": 0.01, "across": 8, "channels": 8, "block_size": 3},
+    "gaussian_noise": {"stddev": 0.2},
+}
+"""Ops that draw random numbers, and what they are told."""
+
+
 class Dense:
     """The three products of a dense layer."""
 
@@ -68,19 +78,21 @@ class Dense:
 
 
 class Elementwise:
-    """Activations and dropout on 128 rows of 512."""
+    """Activations, dropout and its kin on 128 rows of 512, where need be 8 x 8 x 8."""
 
     version = "1"
     params: ClassVar[list[Any]] = [
-        ["relu", "sigmoid", "tanh", "softmax", "dropout"],
+        ["relu", "sigmoid", "tanh", "softmax", *DRAWING],
         ["float32", "float64"],
     ]
     param_names: ClassVar[list[str]] = ["activation", "dtype"]
 
     def setup(self, activation: str, dtype: str) -> None:
         x, y, dx = (_normal(128, 512, dtype=dtype) for _ in range(3))
-        if activation == "dropout":
-            self.forward = self.backward = ready("dropout", y=y, x=x, rate=0.2, stream=1)
+        if activation in DRAWING:
+            self.forward = self.backward = ready(
+                activation, y=y, x=x, stream=1, **DRAWING[activation]
+            )
         else:
             self.forward = ready(f"{activation}_forward", y=y, x=x)
             self.backward = ready(f"{activation}_backward", dx=dx, dy=x, y=y)

@@ -1,8 +1,8 @@
-"""Derive the constants and coefficients of fastnn/kernels/transcendental.py and extended.py.
+"""Derive the constants and coefficients of transcendental.py, extended.py and normal.py.
 
-``python -m benchmarks.derive_polynomials`` prints them as they stand there, with the largest
-error of each polynomial; with ``--check`` it fails where a file holds anything else. Needs
-mpmath, takes ten seconds.
+``python -m benchmarks.derive_polynomials`` prints them as they stand in fastnn/kernels/, with
+the largest error of each polynomial; with ``--check`` it fails where a file holds anything else.
+Needs mpmath, takes ten seconds.
 
 Each function is written as an exact leading part plus a small correction, and only the
 correction is approximated, by the polynomial that makes the largest error *relative to the
@@ -215,8 +215,30 @@ def normal_centre(dtype: type[np.floating], degree: int) -> tuple[list[np.floati
     )
 
 
+def sine(dtype: type[np.floating], degree: int) -> tuple[list[np.floating], mpf]:
+    """sin(pi s/4)/s as a function of z = s^2, for |s| <= 1, relative to itself."""
+
+    def scaled_sine(z: mpf) -> mpf:
+        return mp.sin(mp.pi / 4 * mp.sqrt(z)) / mp.sqrt(z)
+
+    interval = mpf(TINY), mpf(1)
+    return rounded_polynomial(scaled_sine, lambda z: 1 / scaled_sine(z), interval, degree, dtype)
+
+
+def cosine(dtype: type[np.floating], degree: int) -> tuple[list[np.floating], mpf]:
+    """(cos(pi s/4) - 1)/z as a function of z = s^2, for |s| <= 1, relative to cos(pi s/4)."""
+    return rounded_polynomial(
+        lambda z: (mp.cos(mp.pi / 4 * mp.sqrt(z)) - 1) / z,
+        lambda z: z / mp.cos(mp.pi / 4 * mp.sqrt(z)),
+        (mpf(TINY), mpf(1)),
+        degree,
+        dtype,
+    )
+
+
 # Name, comment, and by type the fit and its degree. The degrees are the least whose error is
-# lost in the rounding of the result: below 2^-27 in float32, 2^-58 in float64.
+# lost in the rounding of the result: below 2^-27 in float32, 2^-58 in float64; the sine is off by
+# what rounding takes from its first coefficient.
 Table = tuple[str, str, dict[type[np.floating], tuple[Callable[..., Any], int]]]
 TABLES: list[Table] = [
     (
@@ -250,6 +272,19 @@ EXTENDED_TABLES: list[Table] = [
         "NORMAL_CENTRE",
         "(Phi(x) - 1/2)/x = c0 + z (c1 + z (c2 + ...)), z = x^2, |x| <= 1",
         {np.float32: (normal_centre, 5), np.float64: (normal_centre, 11)},
+    ),
+]
+
+ANGLE_TABLES: list[Table] = [
+    (
+        "SINE",
+        "sin(pi s/4)/s = c0 + z (c1 + z (c2 + ...)), z = s^2, |s| <= 1",
+        {np.float32: (sine, 3), np.float64: (sine, 6)},
+    ),
+    (
+        "COSINE",
+        "(cos(pi s/4) - 1)/z = c0 + z (c1 + z (c2 + ...)), z = s^2, |s| <= 1",
+        {np.float32: (cosine, 3), np.float64: (cosine, 6)},
     ),
 ]
 
@@ -297,6 +332,7 @@ if __name__ == "__main__":
     for target, leading, tables in (
         ("transcendental.py", constant_lines(), TABLES),
         ("extended.py", [], EXTENDED_TABLES),
+        ("normal.py", [], ANGLE_TABLES),
     ):
         source_lines, polynomial_errors = derived(tables)
         block = "\n".join([*leading, *source_lines])

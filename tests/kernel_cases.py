@@ -275,15 +275,68 @@ def sparsemax_backward(draw: Draw) -> Example:
     )
 
 
-def dropout(draw: Draw) -> Example:
-    rate = float(draw.rng.choice([0.0, 0.1, 0.5, 0.9]))
+def masked(
+    draw: Draw, letters: str, oracle: Callable[..., Array], rates: Any, **scalars: Any
+) -> Example:
+    """An example of an op that draws words; `oracle` is given x, the rate, and their place."""
+    rate = float(draw.rng.choice(rates))
     seed, stream, step = (int(draw.rng.integers(0, 2**bits)) for bits in (63, 32, 40))
+    name = "stddev" if draw.name == "gaussian_noise" else "rate"
     return draw.example(
-        {"x": draw.normal("NF")},
-        lambda o: {"y": reference.dropout_forward(o["x"], rate, seed, stream, step)},
-        scalars={"rate": rate, "stream": stream},
+        {"x": draw.normal(letters)},
+        lambda o: {"y": oracle(o["x"], rate, seed, stream, step)},
+        scalars={name: rate, "stream": stream, **scalars},
         slots={s.SEED: seed, s.STEP: step},
     )
+
+
+RATES = (0.0, 0.1, 0.5, 0.9)
+
+
+def dropout(draw: Draw) -> Example:
+    return masked(draw, "NF", reference.dropout_forward, RATES)
+
+
+def alpha_dropout(draw: Draw) -> Example:
+    def oracle(x: Array, *place: Any) -> Array:
+        kept = reference.dropout_mask(x.shape, *place) > 0
+        return x * np.where(kept, 1.5, 0.0) + np.where(kept, 0.25, -0.75)
+
+    return masked(draw, "NF", oracle, RATES, scale=1.5, shift=0.25, fill=-0.75)
+
+
+def spatial_dropout(draw: Draw) -> Example:
+    channels = draw.C
+    draw.lengths["F"] = (1 + draw.O % 5) * channels
+
+    def oracle(x: Array, *place: Any) -> Array:
+        pictures = x.reshape(len(x), -1, channels)
+        return reference.spatial_dropout_forward(pictures, *place).reshape(x.shape)
+
+    return masked(draw, "NF", oracle, RATES, channels=channels)
+
+
+def drop_block(draw: Draw) -> Example:
+    height, width, channels = 1 + draw.O % 9, 1 + draw.I % 7, 1 + draw.C % 5
+    block_size = 1 + draw.P % min(height, width)
+    draw.lengths["F"] = height * width * channels
+    per_rate = height * width / block_size**2
+    per_rate /= (height - block_size + 1) * (width - block_size + 1)
+
+    def oracle(x: Array, begin_rate: float, *place: Any) -> Array:
+        pictures = x.reshape(-1, height, width, channels)
+        rate = begin_rate / per_rate
+        return reference.drop_block_forward(pictures, rate, block_size, *place).reshape(x.shape)
+
+    return masked(
+        draw, "NF", oracle, (0.01, 0.1, 0.5), across=width, channels=channels, block_size=block_size
+    )
+
+
+def gaussian_noise(draw: Draw) -> Example:
+    relative = int(draw.rng.integers(0, 2))
+    oracle = reference.gaussian_dropout if relative else reference.gaussian_noise
+    return masked(draw, "NF", oracle, (0.1, 1.0, 3.0), relative=relative)
 
 
 def shuffle(draw: Draw) -> Example:
@@ -785,6 +838,10 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "sparsemax_backward": sparsemax_backward,
     **prelu_cases.CASES,
     "dropout": dropout,
+    "alpha_dropout": alpha_dropout,
+    "spatial_dropout": spatial_dropout,
+    "drop_block": drop_block,
+    "gaussian_noise": gaussian_noise,
     "shuffle": shuffle,
     **LOSSES,
     "one_hot": one_hot,

@@ -110,6 +110,56 @@ def test_eager_and_compiled_training_are_the_same_bits(dtype: str, optimizer: st
     )
 
 
+def drawing(dtype: str, middle: Any = None) -> fastnn.Sequential:
+    """A network trained on pictures (5, 7, 3) with all layers that draw; `middle` as above."""
+    model = fastnn.Sequential(
+        [
+            fastnn.GaussianNoise(0.2),
+            fastnn.SpatialDropout2D(0.2),
+            fastnn.DropBlock2D(0.2, 2),
+            fastnn.Flatten(),
+            fastnn.Dense(129, activation="selu"),
+            fastnn.AlphaDropout(0.1),
+            middle or fastnn.Activation("linear"),
+            fastnn.Dense(67, activation="tanh"),
+            fastnn.GaussianDropout(0.2),
+            fastnn.Dense(CLASSES, activation="softmax"),
+        ],
+        input_shape=(5, 7, 3),
+        dtype=dtype,
+        seed=5,
+    )
+    model.compile("adam", "categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layers_that_draw_draw_the_same_bits(dtype: str, request: pytest.FixtureRequest) -> None:
+    """Compiled, eager and on two threads, and on the way back what they drew on the way."""
+    x, y, _ = data(dtype)
+    pictures = x[:, :105].reshape(ROWS, 5, 7, 3)
+
+    def trained(middle: Any = None) -> fastnn.Sequential:
+        model = drawing(dtype, middle)
+        model.fit(pictures, y, batch_size=BATCH, epochs=2, verbose=0)
+        return model
+
+    compiled = trained()
+    assert trained(Identity()).parameters.tobytes() == compiled.parameters.tobytes()
+    teams = request.getfixturevalue("teams")
+    fastnn.set_num_threads(2)
+    assert trained().parameters.tobytes() == compiled.parameters.tobytes()
+    assert set(teams) == {2}
+    for layer in (
+        fastnn.SpatialDropout2D(0.3, seed=1),
+        fastnn.DropBlock2D(0.3, 3, seed=1),
+        fastnn.GaussianDropout(0.3, seed=1),
+    ):
+        layer.prepare((5, 7, 3), dtype)
+        factors = layer.forward(np.ones_like(pictures), training=True)
+        assert layer.backward(np.ones_like(pictures)).tobytes() == factors.tobytes()
+
+
 HAND_LOSSES = {
     "categorical": (
         lambda: fastnn.CategoricalCrossentropy(from_logits=True),

@@ -119,8 +119,8 @@ def test_part_of_a_matrix_is_finished_as_by_the_op(
     total = first_row + rows + 1
     draw = Draw(name, dtype, seed, {"N": total, "F": width, "P": total * width}, without)
     example = CASES[name](draw)
-    # Dropout is given columns from the first of a group on, up to any.
-    grain = COLUMN_GRAIN if name == "dropout" else 1
+    # What draws words is given columns from the first of a group on, up to any.
+    grain = COLUMN_GRAIN if signature(name).parts == "NF" else 1
     first = 0 if whole_rows else int(first_share * (width - 1)) // grain * grain
     last = width if whole_rows else first + 1 + int(share * (width - first - 1))
     part = (slice(first_row, first_row + rows), slice(first, last))

@@ -87,6 +87,14 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "dropout_mask": ((ROWS, COLUMNS), 0.5, 1, 2, 3),
     "dropout_forward": (X, 0.5, 1, 2, 3),
     "dropout_backward": (X, 0.5, 1, 2, 3),
+    "alpha_dropout_forward": (X, 0.5, 1, 2, 3),
+    "alpha_dropout_backward": (X, 0.5, 1, 2, 3),
+    "spatial_dropout_forward": (X, 0.5, 1, 2, 3),
+    "drop_block_mask": ((ROWS, 2, 2, 1), 0.3, 2, 1, 2, 3),
+    "drop_block_forward": (X.reshape(ROWS, 2, 2, 1), 0.3, 2, 1, 2, 3),
+    "normal_numbers": ((ROWS, COLUMNS), 1, 2, 3),
+    "gaussian_noise": (X, 0.5, 1, 2, 3),
+    "gaussian_dropout": (X, 0.5, 1, 2, 3),
     "adam": (W, X, Y, P, 3, 0.1),
     "sgd": (W, X, Y, 0.1, 0.9, True),
     "adagrad": (W, X, Y, 0.1),
@@ -629,6 +637,83 @@ def test_dropout_refuses_what_does_not_fit_the_counter() -> None:
     for place in [(2**64, 0, 0), (-1, 0, 0), (0, 2**32, 0), (0, -1, 0), (0, 0, 2**64), (0, 0, -1)]:
         with pytest.raises(ValueError, match="must be of"):
             reference.dropout_mask((1, 1), 0.5, *place)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+def test_alpha_dropout_keeps_two_moments(rate: float, rng: np.random.Generator) -> None:
+    # Of a mean of 0 and a variance of 1, by what becomes of the dropped and of the kept.
+    x = np.zeros((1, 64))
+    y = reference.alpha_dropout_forward(x, rate, 5, 6, 7)
+    slope = reference.alpha_dropout_backward(x + 1.0, rate, 5, 6, 7).max()
+    kept, dropped = y.max(), y.min()
+    mean = (1.0 - rate) * kept + rate * dropped
+    square = (1.0 - rate) * (slope**2 + kept**2) + rate * dropped**2
+    assert_close(np.array([mean, square]), np.array([0.0, 1.0]))
+    x, dy = rng.normal(size=(2, 3, 70))
+    assert_is_gradient(
+        reference.alpha_dropout_backward(dy, rate, 11, 12, 13),
+        lambda v: (dy * reference.alpha_dropout_forward(v, rate, 11, 12, 13)).sum(),
+        x,
+    )
+
+
+def test_spatial_dropout_is_the_mask_of_channels(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(3, 4, 5, 70))
+    y = reference.spatial_dropout_forward(x, 0.4, 1, 2, 3)
+    mask = reference.dropout_mask((3, 70), 0.4, 1, 2, 3)
+    for row, i, j in np.ndindex(3, 4, 5):
+        np.testing.assert_array_equal(y[row, i, j], x[row, i, j] * mask[row])
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3])
+def test_drop_block_element_by_element(block_size: int) -> None:
+    shape, rate, place = (4, 5, 3, 7), 0.4, (1, 2, 3)
+    mask = reference.drop_block_mask(shape, rate, block_size, *place)
+    down, across = 5 - block_size + 1, 3 - block_size + 1
+    begin = rate / block_size**2 * 15 / (down * across)
+    columns = down * across * 7
+    for row in range(4):
+        expected = np.ones((5, 3, 7))
+        for top, left, channel in np.ndindex(down, across, 7):
+            if not kept(row, (top * across + left) * 7 + channel, columns, begin, place):
+                for i, j in np.ndindex(block_size, block_size):
+                    expected[top + i, left + j, channel] = 0.0
+        assert 0 < expected.sum() < 105
+        np.testing.assert_array_equal(mask[row] > 0, expected > 0)
+        assert_close(mask[row].sum(), np.float64(105))
+
+
+def test_normal_numbers_element_by_element() -> None:
+    seed, stream, step = place = (7 + (5 << 32), 3, 9 << 32)
+    numbers = reference.normal_numbers((2, 130), *place)
+    for row, column in np.ndindex(2, 130):
+        lane = column % 64 // 16
+        block = (row * 3 + column // 64) * 16 + column % 16
+        counter = [block, step % 2**32, step // 2**32, stream]
+        words = [int(w) for w in reference.philox4x32(counter, [seed % 2**32, seed // 2**32])]
+        w, other = words[lane // 2 * 2 :][:2]
+        turned = (np.sin if lane % 2 else np.cos)(2 * np.pi * (other / 2**32))
+        expected = np.sqrt(-2 * np.log((2 * w + 1) / 2**33)) * turned
+        assert_close(numbers[row, column], np.float64(expected))
+
+
+def test_normal_numbers_are_pinned() -> None:
+    # As the masks: the same seed gives these for ever.
+    numbers = reference.normal_numbers((1, 20), seed=1, stream=2, step=3)
+    drawn = numbers[0, [0, 1, 15, 16, 17, 19]]
+    assert_close(
+        drawn,
+        np.array(
+            [
+                -0.670814417671569,
+                -0.0687739679467142,
+                -1.87626931111871,
+                1.07921639063243,
+                -0.789429100198925,
+                -1.3017022728596,
+            ]
+        ),
+    )
 
 
 # Optimizers

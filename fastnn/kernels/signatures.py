@@ -147,6 +147,18 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "prelu_sums": ("own", "sums:float64[F] dy[N,F] x[N,F]", ""),
     "sum_members": ("own", "total[A] sums:float64[F] members:int64[A,S]?", ""),
     "dropout": ("NF", "y[N,F] x[N,F] rate=float stream=int", "y x"),
+    "alpha_dropout": (
+        "NF",
+        "y[N,F] x[N,F] rate=float scale=float shift=float fill=float stream=int",
+        "y x",
+    ),
+    "spatial_dropout": ("N", "y[N,F] x[N,F] rate=float channels=int stream=int", "y x"),
+    "drop_block": (
+        "N",
+        "y[N,F] x[N,F] rate=float across=int channels=int block_size=int stream=int",
+        "",
+    ),
+    "gaussian_noise": ("NF", "y[N,F] x[N,F] stddev=float relative=int stream=int", "y x"),
     "shuffle": ("own", "order:int64[R] begin=int end=int epoch=int", ""),
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),

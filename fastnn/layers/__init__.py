@@ -3,7 +3,14 @@
 from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
-from fastnn.layers.dropout import Dropout
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    DropBlock2D,
+    Dropout,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
+from fastnn.layers.noise import GaussianDropout, GaussianNoise
 from fastnn.layers.prelu import PReLU
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
@@ -13,9 +20,13 @@ __all__ = [
     "ELU",
     "Activation",
     "ActivityRegularization",
+    "AlphaDropout",
     "Dense",
+    "DropBlock2D",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "Input",
     "Layer",
     "LeakyReLU",
@@ -24,5 +35,7 @@ __all__ = [
     "Residual",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
     "Tanh",
 ]

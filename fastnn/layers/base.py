@@ -480,5 +480,5 @@ def new_seed() -> int:
 
 
 def snake_case(name: str) -> str:
-    """``BatchNormalization`` as ``batch_normalization``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    """``BatchNormalization`` as ``batch_normalization``, ``DropBlock2D`` as ``drop_block2d``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

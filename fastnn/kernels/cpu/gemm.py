@@ -54,7 +54,7 @@ at 128 rows, 20 % at 1024; that of 64-100-10's at 200 rows 7 % more.
 """
 
 COLUMN_GRAIN = 64
-"""C is cut between columns at multiples of this: the groups of dropout, see ``random``."""
+"""C is cut between columns at multiples of this: the groups of dropout, see ``philox``."""
 
 
 @intrinsic

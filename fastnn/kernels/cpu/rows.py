@@ -138,3 +138,33 @@ row_minus = _map("fsub")
 
 row_times = _map("fmul")
 """``row_times(type_name)(out, row, columns, scalar)``: out = row · scalar."""
+
+
+def _map_rows(operation: str) -> Callable[[str], Any]:
+    @cache
+    def mapping(type_name: str) -> Any:
+        @intrinsic
+        def apply(typing_context, out, row, other, columns):
+            def codegen(context, builder, signature, arguments):
+                out, *rows, columns = arguments
+
+                def body(vector, offset):
+                    values = [vector.load_row(builder.add(row, offset))[0] for row in rows]
+                    value = getattr(builder, operation)(*values)
+                    vector.store_row([value], builder.add(out, offset))
+
+                _each_vector(builder, type_name, columns, body)
+                return context.get_dummy_value()
+
+            return types.void(*[types.intp] * 4), codegen
+
+        return apply
+
+    return mapping
+
+
+row_plus_row = _map_rows("fadd")
+"""``row_plus_row(type_name)(out, row, other, columns)``: out = row + other; all may be one."""
+
+row_times_row = _map_rows("fmul")
+"""``row_times_row(type_name)(out, row, other, columns)``: out = row · other."""
