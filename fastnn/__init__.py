@@ -20,11 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastnn import callbacks as callbacks
     from fastnn import datasets as datasets
+    from fastnn import math as math
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
+    from fastnn.custom import activation as activation
+    from fastnn.custom import layer as layer
+    from fastnn.custom import loss as loss
+    from fastnn.custom import optimizer as optimizer
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
@@ -74,6 +79,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "callbacks": ("Callback", "EarlyStopping", "LambdaCallback", "ReduceLROnPlateau"),
+    "custom": ("activation", "layer", "loss", "optimizer"),
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
     "layers": (
@@ -129,6 +135,7 @@ _MODULES = (
     "initializers",
     "layers",
     "losses",
+    "math",
     "metrics",
     "optimizers",
     "schedules",

@@ -14,8 +14,8 @@ class Activation(Layer):
 
     Parameters
     ----------
-    activation : str
-        Its name; see ``fastnn.activations.NAMES``.
+    activation : str or activation
+        Its name; see ``fastnn.activations.NAMES``. Or one of your own: see `fastnn.activation`.
     name : str, optional
     **parameters
         The activation's own: ``negative_slope`` of leaky_relu (0.2), ``alpha`` of elu and celu
@@ -28,13 +28,14 @@ class Activation(Layer):
     [[-2.0, 2.0]]
     """
 
-    def __init__(self, activation: str | None, name: str | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, activation: activations.Name | None, name: str | None = None, **parameters: Any
+    ) -> None:
         super().__init__(name)
         owner = type(self).__name__
         self.activation = activations.check(activation, owner)
         self.arguments = activations.check_parameters(self.activation, parameters, owner)
-        if not activations.has_derivative(self.activation):
-            self.untrainable = f"the derivative of {self.activation} is 0 everywhere"
+        self.untrainable = activations.why_untrainable(self.activation)
 
     def build(self, input_shape: Shape) -> None:
         """Softmax and its kin take vectors only."""

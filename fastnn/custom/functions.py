@@ -1,0 +1,97 @@
+"""What a decorated function must be like, and the classes that are made of it."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastnn import checks
+from fastnn.kernels.expressions import NUMBER
+from fastnn.kernels.own import Own, take_in, text_of
+
+Made = TypeVar("Made")
+Plain = Callable[..., Any]
+
+ANY = "(-inf, inf)"
+"""The interval of a number of the user's own."""
+
+
+def plain(function: object, owner: str) -> types.FunctionType:
+    """`function`, if it is a plain one."""
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"{owner} must be a function, got {function!r}")
+    return function
+
+
+def named(function: object, kind: str) -> types.FunctionType:
+    """`function`, if it is a plain one with a name, by which a model with it can be loaded."""
+    given = plain(function, kind)
+    if given.__name__ == "<lambda>":
+        raise ValueError(f"{kind}: a lambda has no name to be loaded by; define it by def")
+    return given
+
+
+def defaults_of(function: types.FunctionType, owner: str, first: int) -> dict[str, float]:
+    """Arguments from `first` on, and their defaults, which must be numbers."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) < first:
+        raise ValueError(f"{owner} must take at least {first} arguments, got {len(parameters)}")
+    for parameter in parameters[first:]:
+        if parameter.default is parameter.empty:
+            raise ValueError(f"{owner}: {parameter.name} needs a default, its usual value")
+    return {p.name: checks.number(owner, p.name, p.default, ANY) for p in parameters[first:]}
+
+
+def derivative_text(
+    derivative: object, function: types.FunctionType, owner: str, returns: int | str = NUMBER
+) -> str:
+    """The text of a derivative, which takes the arguments that its function takes."""
+    given = plain(derivative, f"{owner}: derivative")
+    own, expected = (f.__code__.co_argcount for f in (given, function))
+    if own != expected:
+        raise ValueError(f"{owner}: the derivative must take {expected} arguments, takes {own}")
+    return text_of(given, owner, returns)
+
+
+def decorator(function: Plain | None, made: Callable[[Plain], Made]) -> Any:
+    """What a decorator returns: used bare, what it made; with arguments, the decorator."""
+    return made if function is None else made(function)
+
+
+def class_of(
+    base: type[Made], function: types.FunctionType, own: Own, members: dict[str, Any]
+) -> type[Made]:
+    """A class called as the function is, with its docstring and module."""
+    about = {"__doc__": function.__doc__, "__module__": function.__module__}
+    ops = {"own": own, "op": take_in(own), "function": function}
+    made: type[Made] = type(own.name, (base,), {**about, **ops, **members})
+    return made
+
+
+def require_derivative(own: Own) -> None:
+    """Refuse a function through which nothing can be trained."""
+    if own.derivative is None:
+        raise ValueError(
+            f"the derivative of {own.name} is 0 everywhere; @{own.name}.derivative gives it another"
+        )
+
+
+def bound(
+    owner: str, defaults: dict[str, float], values: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, float]:
+    """All parameters by name, out of those that are given."""
+    unknown = [name for name in named if name not in defaults]
+    if unknown or len(values) > len(defaults):
+        expected = ", ".join(defaults) or "none"
+        got = f"parameter {unknown[0]!r}" if unknown else f"{len(values)} parameters"
+        raise TypeError(f"{owner} has no {got}, expected {expected}")
+    given = dict(zip(defaults, values, strict=False))
+    twice = [name for name in named if name in given]
+    if twice:
+        raise TypeError(f"{owner}: {twice[0]} is given twice")
+    return {
+        name: checks.number(owner, name, value, ANY)
+        for name, value in {**defaults, **given, **named}.items()
+    }
