@@ -78,20 +78,25 @@ def require_derivative(own: Own) -> None:
         )
 
 
-def bound(
-    owner: str, defaults: dict[str, float], values: tuple[Any, ...], named: dict[str, Any]
-) -> dict[str, float]:
-    """All parameters by name, out of those that are given."""
-    unknown = [name for name in named if name not in defaults]
-    if unknown or len(values) > len(defaults):
-        expected = ", ".join(defaults) or "none"
-        got = f"parameter {unknown[0]!r}" if unknown else f"{len(values)} parameters"
-        raise TypeError(f"{owner} has no {got}, expected {expected}")
-    given = dict(zip(defaults, values, strict=False))
-    twice = [name for name in named if name in given]
-    if twice:
-        raise TypeError(f"{owner}: {twice[0]} is given twice")
-    return {
-        name: checks.number(owner, name, value, ANY)
-        for name, value in {**defaults, **given, **named}.items()
-    }
+def signature_of(numbers: dict[str, float], *more: inspect.Parameter) -> inspect.Signature:
+    """Of the arguments of a class: numbers with their defaults, and `more`."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    own = [inspect.Parameter(name, kind, default=value) for name, value in numbers.items()]
+    return inspect.Signature([*own, *more])
+
+
+def bound(thing: object, values: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """All arguments that a class's signature has, out of those that are given."""
+    owner, signature = type(thing).__name__, inspect.signature(type(thing))
+    try:
+        given = signature.bind(*values, **named)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}; its arguments are {signature}") from None
+    given.apply_defaults()
+    return given.arguments
+
+
+def numbers_of(thing: object, given: dict[str, Any]) -> dict[str, float]:
+    """Those that are given, if they are numbers."""
+    owner = type(thing).__name__
+    return {name: checks.number(owner, name, value, ANY) for name, value in given.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from typing import Any, ClassVar
 
@@ -16,7 +17,9 @@ from fastnn.custom.functions import (
     defaults_of,
     derivative_text,
     named,
+    numbers_of,
     require_derivative,
+    signature_of,
 )
 from fastnn.engine.tape import Tape
 from fastnn.kernels.columns import MOST_PARAMETERS
@@ -35,10 +38,11 @@ class OwnLayer(Layer):
     function: ClassVar[types.FunctionType]
     parameters: ClassVar[dict[str, float]]
 
-    def __init__(self, *values: float, name: str | None = None, **named: float) -> None:
-        super().__init__(name)
+    def __init__(self, *values: Any, **named: Any) -> None:
         require_derivative(self.own)
-        self._values = bound(self.own.name, self.parameters, values, named)
+        given = bound(self, values, named)
+        super().__init__(given.pop("name"))
+        self._values = numbers_of(self, given)
 
     @classmethod
     def derivative(cls, function: Plain) -> type[OwnLayer]:
@@ -125,7 +129,9 @@ def layer(function: Plain | None = None, *, derivative: Plain | None = None) -> 
         text, settings = text_of(given, owner), {"parameters": len(parameters)}
         slopes = derive(text, range(1 + len(parameters)))
         own = Own("layer", given.__name__, text, slopes, settings)
-        kind = class_of(OwnLayer, given, own, {"parameters": parameters})
+        name = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
+        members = {"parameters": parameters, "__signature__": signature_of(parameters, name)}
+        kind = class_of(OwnLayer, given, own, members)
         return kind if derivative is None else kind.derivative(derivative)
 
     return decorator(function, made)

@@ -13,7 +13,9 @@ from fastnn.custom.functions import (
     defaults_of,
     derivative_text,
     named,
+    numbers_of,
     require_derivative,
+    signature_of,
 )
 from fastnn.kernels.derivation import derive
 from fastnn.kernels.own import Own, take_in, text_of
@@ -28,11 +30,10 @@ class OwnLoss(Loss):
     own: ClassVar[Own]
     op: ClassVar[str]
     function: ClassVar[types.FunctionType]
-    parameters: ClassVar[dict[str, float]]
 
-    def __init__(self, *values: float, **named: float) -> None:
+    def __init__(self, *values: Any, **named: Any) -> None:
         require_derivative(self.own)
-        self._values = bound(self.own.name, self.parameters, values, named)
+        self._values = numbers_of(self, bound(self, values, named))
 
     @classmethod
     def derivative(cls, function: Plain) -> type[OwnLoss]:
@@ -111,7 +112,7 @@ def loss(
             raise ValueError(f"{owner} may have one parameter besides z and y")
         text = text_of(given, owner)
         own = Own("loss", given.__name__, text, derive(text, [0]), {"mean": bool(mean)})
-        members = {"name": own.name, "targets": targets, "parameters": parameters}
+        members = {"name": own.name, "targets": targets, "__signature__": signature_of(parameters)}
         kind = class_of(OwnLoss, given, own, members)
         return kind if derivative is None else kind.derivative(derivative)
 

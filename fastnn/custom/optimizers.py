@@ -7,7 +7,7 @@ import types
 from typing import Any, ClassVar
 
 from fastnn import checks
-from fastnn.custom.functions import ANY, Plain, class_of, named
+from fastnn.custom.functions import ANY, Plain, bound, class_of, named, numbers_of, signature_of
 from fastnn.kernels.expressions import NUMBER
 from fastnn.kernels.own import Own, text_of
 from fastnn.optimizers import Optimizer
@@ -24,12 +24,9 @@ class OwnOptimizer(Optimizer):
     parameters: ClassVar[dict[str, float]]
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        bound = inspect.signature(type(self)).bind(*values, **named)
-        bound.apply_defaults()
-        given = dict(bound.arguments)
+        given = bound(self, values, named)
         super().__init__(given.pop("learning_rate"), **given.pop("options"))
-        for name, value in given.items():
-            setattr(self, name, self._number(name, value, ANY))
+        vars(self).update(numbers_of(self, given))
 
     def scalars(self) -> dict[str, float]:
         """The numbers that the op takes."""
@@ -79,8 +76,10 @@ def optimizer(function: Plain) -> type[OwnOptimizer]:
     text = text_of(given, owner, 1 + len(means) if means else NUMBER, named_as)
     slots = [named_as[mean] for mean in means]
     own = Own("optimizer", given.__name__, text, None, {"means": slots})
-    members = {"name": own.name, "slots": tuple(slots), "parameters": numbers}
-    return class_of(OwnOptimizer, given, own, {**members, "__signature__": _signature(numbers)})
+    options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
+    members: dict[str, Any] = {"name": own.name, "slots": tuple(slots), "parameters": numbers}
+    members["__signature__"] = signature_of(numbers, options)
+    return class_of(OwnOptimizer, given, own, members)
 
 
 def _arguments(function: types.FunctionType, owner: str) -> tuple[list[str], dict[str, float]]:
@@ -100,17 +99,6 @@ def _arguments(function: types.FunctionType, owner: str) -> tuple[list[str], dic
         if name != "learning_rate" and (name in taken or name.startswith("_")):
             raise ValueError(f"{owner}: every optimizer has a {name} of its own")
     return means, {n: checks.number(owner, n, value, ANY) for n, value in defaults.items()}
-
-
-def _signature(defaults: dict[str, float]) -> inspect.Signature:
-    """Of arguments with these defaults, and of every optimizer's options."""
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value)
-        for name, value in defaults.items()
-    ]
-    return inspect.Signature(
-        [*parameters, inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
-    )
 
 
 def _operand(number: str) -> str:
