@@ -135,11 +135,12 @@ _MODULES = (
     "initializers",
     "layers",
     "losses",
-    "math",
     "metrics",
     "optimizers",
     "schedules",
 )
+_UNSTARRED = ("math",)
+"""A module that ``from fastnn import *`` leaves out: its name is one of Python's own."""
 
 
 def _optimizers() -> list[str]:
@@ -149,7 +150,7 @@ def _optimizers() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in (*_MODULES, *_UNSTARRED):
         return importlib.import_module(f"fastnn.{name}")
     if name == "__all__":
         return sorted([*_PLACE_OF, *_optimizers(), *_MODULES, "__version__"])

@@ -17,7 +17,7 @@ from fastnn import checks
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels.activations import ALIASES, WITH_OWN, Elementwise
-from fastnn.kernels.expressions import Function
+from fastnn.kernels.formula import OwnFunction
 from fastnn.kernels.signatures import ACTIVATIONS, ROWWISE
 
 Array = npt.NDArray[Any]
@@ -26,7 +26,7 @@ NAMES = ("linear", *ACTIVATIONS, *ROWWISE)
 """Every activation, as named in ``Dense(activation=...)`` and ``Activation(...)``."""
 
 
-class Custom(Function):
+class Custom(OwnFunction):
     """An activation of the user's own, as `fastnn.activation` makes it."""
 
     op: str
@@ -87,13 +87,10 @@ def is_elementwise(name: Name) -> bool:
     return name not in ROWWISE
 
 
-def why_untrainable(name: Name) -> str | None:
-    """Why no network can be trained through it; None if one can."""
+def has_derivative(name: Name) -> bool:
+    """Whether a network can be trained through it."""
     line = _line(name)
-    if line is None or line.derivative is not None:
-        return None
-    hint = f"; @{name}.derivative gives it another" if isinstance(name, Custom) else ""
-    return f"the derivative of {name} is 0 everywhere{hint}"
+    return line is None or line.derivative is not None
 
 
 def _op(name: Name, parameters: dict[str, Any]) -> tuple[str, dict[str, float]]:

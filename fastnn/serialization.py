@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn.kernels.expressions import Function
+from fastnn.kernels.formula import OwnFunction
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +33,7 @@ def describe(thing: Any) -> dict[str, Any]:
     """
 
     def argument(value: Any) -> Any:
-        if isinstance(value, Function):
+        if isinstance(value, OwnFunction):
             return {"function": value.function.__name__}
         if hasattr(value, "get_config"):
             return describe(value)

@@ -48,7 +48,7 @@ def polynomial(x):  # type: ignore[no-untyped-def]
     """Numbers of all kinds; the value of one is known beforehand."""
     y = x**3 - 2 * x**2 + (1 - 0.999) * x
     y += math.sqrt(2 / math.pi) * SCALE
-    return y * x**-2
+    return y * x**-2 / (1 + x * x)
 
 
 def branches(x):  # type: ignore[no-untyped-def]
@@ -90,7 +90,7 @@ def library(x):  # type: ignore[no-untyped-def]
     y += np.arctan(x) + math.asin(x / 3) + math.acos(x / 3) + math.atanh(x / 3) + np.arccosh(1 + a)
     y += math.erf(x) - math.erfc(a) + a**0.5 + a**1.7 + 2.0**x + math.log2(a) + np.log10(a)
     y += math.atan2(x, a) + np.hypot(x, 2.0) + math.copysign(a, x) + math.pow(a, 3)
-    return y + np.floor(x) * math.ceil(x) + math.fabs(x) + float(x)
+    return y + np.floor(x) * math.ceil(x) + math.fabs(x) + float(x) * np.float64(2)
 
 
 def closure() -> Callable[..., Any]:
@@ -470,3 +470,8 @@ def test_a_function_that_is_not_what_it_was_is_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(own.Translation, "add", wrong)
     with pytest.raises(ValueError, match=r"tricked of \[0.25\] is 0.75, its formula 1.0"):
         own.text_of(tricked, "f")
+
+
+def test_a_star_leaves_pythons_math_alone() -> None:
+    assert "math" not in fastnn.__all__
+    assert fastnn.math.sigmoid(0.0) == 0.5

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.kernels.formula import OwnFunction
 from fastnn.kernels.sources import arguments_of, source_of
 from fastnn.kernels.vocabulary import MEANINGS, POWER, Word
 
@@ -41,12 +42,6 @@ _BINARY: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
 _COMPARISONS: dict[type, str] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
-
-
-class Function:
-    """What stands for a plain function of the user's, its `function`, where others call it."""
-
-    function: Any
 
 
 class Value(NamedTuple):
@@ -236,7 +231,7 @@ class Expressions:
         if called is np.where and len(node.args) == 3:
             return self._choice(node, *node.args)
         values = [self._number(argument) for argument in node.args]
-        if called is float and len(values) == 1:
+        if called in (float, np.float32, np.float64) and len(values) == 1:
             return values[0]
         word = MEANINGS.get(called) if isinstance(called, Hashable) else None
         if word is not None:
@@ -290,7 +285,7 @@ class Expressions:
 
 def _function_of(called: Any) -> types.FunctionType | None:
     """The plain function behind what is called: itself, an activation's, or a jitted one's."""
-    if isinstance(called, Function):
+    if isinstance(called, OwnFunction):
         return called.function
     inner = getattr(called, "py_func", called)
     return inner if isinstance(inner, types.FunctionType) else None

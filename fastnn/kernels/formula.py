@@ -54,6 +54,12 @@ def rounded(function: Function) -> Function:
     return formula(function)
 
 
+class OwnFunction:
+    """What stands for a plain function of the user's, its `function`, where formulas call it."""
+
+    function: Any
+
+
 def by_type(name: str, function32: Function, function64: Function) -> Function:
     """One name for two formulas, chosen by the first argument's type as the caller is compiled."""
 

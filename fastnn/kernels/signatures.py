@@ -213,7 +213,9 @@ def _line(name: str) -> Line:
     formula, _, way = name.rpartition("_")
     if formula in COLUMNS:
         return COLUMNS[formula].line(way)
-    return _FORWARD if way == "forward" else _backward(activations.WITH_OWN[formula])
+    if formula in activations.WITH_OWN:
+        return _FORWARD if way == "forward" else _backward(activations.WITH_OWN[formula])
+    raise KeyError(name)
 
 
 @cache

@@ -31,7 +31,8 @@ def source_of(function: types.FunctionType, what: str) -> Source:
     text = "".join(linecache.getlines(code.co_filename, function.__globals__))
     if not text:
         raise ValueError(
-            f"{what}: its source cannot be read; define it in a file or in a notebook, not by exec"
+            f"{what}: its source cannot be read; define it in a file or in a notebook, not by exec "
+            "or at a prompt"
         )
     nodes, codes = _parsed(text, code.co_filename)
     found = [node for node in nodes if _begins_at(node, code)]

@@ -35,7 +35,8 @@ class Activation(Layer):
         owner = type(self).__name__
         self.activation = activations.check(activation, owner)
         self.arguments = activations.check_parameters(self.activation, parameters, owner)
-        self.untrainable = activations.why_untrainable(self.activation)
+        if not activations.has_derivative(self.activation):
+            self.untrainable = f"the derivative of {self.activation} is 0 everywhere"
 
     def build(self, input_shape: Shape) -> None:
         """Softmax and its kin take vectors only."""
