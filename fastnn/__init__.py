@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnn import callbacks as callbacks
     from fastnn import constraints as constraints
     from fastnn import datasets as datasets
+    from fastnn import math as math
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
     from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
+    from fastnn.custom import activation as activation
+    from fastnn.custom import layer as layer
+    from fastnn.custom import loss as loss
+    from fastnn.custom import optimizer as optimizer
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
@@ -72,6 +77,7 @@ _PLACES = {
         "OpenNMTDecay",
         "ReduceLROnPlateau",
     ),
+    "custom": ("activation", "layer", "loss", "optimizer"),
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
     "losses": (
@@ -121,6 +127,8 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
+_UNSTARRED = ("math",)
+"""A module that ``from fastnn import *`` leaves out: its name is one of Python's own."""
 
 
 def _names(room: str) -> list[str]:
@@ -129,7 +137,7 @@ def _names(room: str) -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in (*_MODULES, *_UNSTARRED):
         return importlib.import_module(f"fastnn.{name}")
     if name == "__all__":
         listed = [name for room in _ROOMS for name in _names(room)]

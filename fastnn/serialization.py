@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastnn.kernels.formula import OwnFunction
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -25,11 +27,14 @@ _KEY = "fastnn"
 def describe(thing: Any) -> dict[str, Any]:
     """The class and the arguments of a layer, loss, metric or optimizer, as JSON takes them.
 
-    An argument that is such a thing itself, a schedule, is described likewise. An initializer that
-    is a function is left out: a file has the weights themselves.
+    An argument that is such a thing itself, a schedule, is described likewise, and an activation of
+    the user's by its name. An initializer that is a function is left out: a file has the weights
+    themselves.
     """
 
     def argument(value: Any) -> Any:
+        if isinstance(value, OwnFunction):
+            return {"function": value.function.__name__}
         if hasattr(value, "get_config"):
             return describe(value)
         if isinstance(value, list):
@@ -42,19 +47,24 @@ def describe(thing: Any) -> dict[str, Any]:
 
 def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping[str, Any]) -> Any:
     """The thing that `describe` described, of a class of the user's or one of `known`."""
-    name = described["class"]
-    if name not in custom and name not in known:
-        raise ValueError(f"class {name} is not known; pass custom_objects={{{name!r}: {name}}}")
+
+    def called(kind: str, name: str) -> Any:
+        if name not in custom and name not in known:
+            pair = f"{{{name!r}: {name}}}"
+            raise ValueError(f"{kind} {name} is not known; pass custom_objects={pair}")
+        return custom.get(name) or known[name]
 
     def argument(value: Any) -> Any:
         if isinstance(value, list):
             return [argument(each) for each in value]
         if isinstance(value, dict) and set(value) == {"class", "config"}:
             return make(value, known, custom)
+        if isinstance(value, dict) and set(value) == {"function"}:
+            return called("function", value["function"])
         return value
 
-    config = {k: argument(v) for k, v in described["config"].items()}
-    return (custom.get(name) or known[name])(**config)
+    config = {name: argument(value) for name, value in described["config"].items()}
+    return called("class", described["class"])(**config)
 
 
 def write(

@@ -31,7 +31,7 @@ OP_KEYS = [key for key in KEYS if key[0] in NAMES]
 _FUNCTIONS = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs
     floor fma fmax fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 modf nearbyint pow
-    remainder rint round scalbn sin sinh sqrt tan tanh tgamma trunc
+    remainder rint round scalbn sin sincos sinh sqrt tan tanh tgamma trunc
 """.split()
 LIBM = {name + suffix for name in _FUNCTIONS for suffix in ("", "f")}
 

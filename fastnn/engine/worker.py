@@ -1,6 +1,7 @@
 """A process that compiles for another: keys come in on stdin, object files go out on stdout.
 
-Both are lines of JSON. The first line out says under which fingerprint this process compiles.
+Both are lines of JSON. With a key of the user's own comes what it is made of. The first line out
+says under which fingerprint this process compiles.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import traceback
 from typing import Any
 
 from fastnn.engine import cache
+from fastnn.kernels import own
 
 
 def main() -> None:
@@ -36,8 +38,10 @@ def main() -> None:
     # costs a sixth of the time.
     gc.freeze()
     for line in sys.stdin:
-        name, *element_types = json.loads(line)
+        (name, *element_types), behind = json.loads(line)
         try:
+            if behind is not None:
+                own.take_in(own.Own(*behind))
             object_file, symbol = compile_op(name, tuple(element_types))
         except Exception:
             answer(error=traceback.format_exc())

@@ -11,7 +11,7 @@ from fastnn import activations
 from fastnn.kernels.activations import ELEMENTWISE
 
 
-def gain(activation: str, **parameters: Any) -> float:
+def gain(activation: activations.Name, **parameters: Any) -> float:
     """How much wider weights before an activation begin than those of a linear layer.
 
     He et al. 2015 (arXiv 1502.01852, equation 10) ask that the variance of what goes into the
@@ -23,8 +23,8 @@ def gain(activation: str, **parameters: Any) -> float:
 
     Parameters
     ----------
-    activation : str
-        The name of an elementwise activation.
+    activation : str or activation
+        The name of an elementwise activation, or one of your own.
     **parameters
         Its own: ``r`` of eru and oru (2.0), and so on; see ``fastnn.Activation``.
 
@@ -42,9 +42,9 @@ def gain(activation: str, **parameters: Any) -> float:
     own = activations.check_parameters(name, parameters, "gain")
     if name == "linear":
         return 1.0
-    if not activations.is_elementwise(name):
+    line = activations.line_of(name)
+    if line is None:
         raise ValueError(f"gain: activation must be elementwise, got {activation!r}")
-    line = ELEMENTWISE[name]
     if line.approximate is not None and own.pop("approximate"):
         line = ELEMENTWISE[line.approximate]
     arguments = [np.float64(value) for value in own.values()]

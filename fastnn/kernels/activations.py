@@ -16,7 +16,8 @@ Largest errors found in float32, in units in the last place: mish 3.8, gelu 3.5,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -429,6 +430,9 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "step": Elementwise(step, None),
 }
 """Every elementwise activation by its name."""
+
+WITH_OWN: MutableMapping[str, Elementwise] = ChainMap({}, ELEMENTWISE)
+"""The same, and those of the user's own by the names of their ops, see `own`."""
 
 ALIASES = {"swish": "silu"}
 """Other names of activations."""

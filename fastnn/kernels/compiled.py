@@ -29,6 +29,8 @@ def _let_compiled_code_call(function, bodies):
         return bodies[0] if len(bodies) == 1 else by_type.get(arguments[0])
 
     for target, options in _OPTIONS.items():
+        if target == "cpu" and function in formula.rounded_formulas:
+            options = {**options, "fastmath": False}
         overload(function, jit_options=options, strict=False, target=target)(choose)
 
 

@@ -40,6 +40,26 @@ def formula(function: Function) -> Function:
     return function
 
 
+rounded_formulas: set[Callable[..., Any]] = set()
+"""Formulas in which every product is rounded, see `rounded`."""
+
+
+def rounded(function: Function) -> Function:
+    """Let compiled code call `function`, with every product rounded before it is added to.
+
+    Of a sum of two products the compiler may fuse either. In formulas of fastnn's own it is seen to
+    that there is none; in others a result would depend on the element's place in the array.
+    """
+    rounded_formulas.add(function)
+    return formula(function)
+
+
+class OwnFunction:
+    """What stands for a plain function of the user's, its `function`, where formulas call it."""
+
+    function: Any
+
+
 def by_type(name: str, function32: Function, function64: Function) -> Function:
     """One name for two formulas, chosen by the first argument's type as the caller is compiled."""
 

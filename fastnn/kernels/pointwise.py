@@ -9,7 +9,8 @@ The table is read where nothing is compiled: as all files of formulas, this one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from fastnn.kernels.formula import formula, like
@@ -225,3 +226,6 @@ PAIRS: dict[str, Pair] = {
     "kl_divergence": Pair(divergence, divergence_slope, mean=False),
 }
 """Every such loss by the name of its op."""
+
+WITH_OWN: MutableMapping[str, Pair] = ChainMap({}, PAIRS)
+"""The same, and those of the user's own, see `own`."""

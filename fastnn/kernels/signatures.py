@@ -24,8 +24,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from fastnn.kernels import updates
-from fastnn.kernels.activations import ELEMENTWISE
+from fastnn.kernels import activations, pointwise, updates
+from fastnn.kernels.activations import ELEMENTWISE, Elementwise
+from fastnn.kernels.columns import COLUMNS
 from fastnn.kernels.pointwise import PAIRS
 
 ITEM_BYTES = {
@@ -114,8 +115,23 @@ ACTIVATIONS = tuple(ELEMENTWISE)
 ROWWISE = ("softmax", "log_softmax", "sparsemax")
 """Activations of rows; their gradients are functions of the output."""
 
+Line = tuple[str, str, str]
+
+
+_FORWARD: Line = ("elements", "y[N,F] x[N,F] parameter=float", "y x")
+_POINTWISE: Line = ("N", f"{_DENSE_TARGETS} parameter=float", "dz z")
+
+
+def _backward(line: Elementwise) -> Line:
+    return "elements", f"dx[N,F] dy[N,F] {line.of}[N,F] parameter=float", "dx dy"
+
+
+def _update(name: str) -> Line:
+    return "P", updates.operands(name), "g"
+
+
 # name: (parts, operands, "output input" that may be one array; an optimizer's gradient)
-_TABLE: dict[str, tuple[str, str, str]] = {
+_TABLE: dict[str, Line] = {
     "gather": ("N", "out[N,F] source:S[R,F] order:int64[R]?", ""),
     "scatter": ("N", "out[R,F] source[N,F]", ""),
     "dense_forward": (
@@ -134,9 +150,9 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
-    **{f"{a}_forward": ("elements", "y[N,F] x[N,F] parameter=float", "y x") for a in ACTIVATIONS},
+    **{f"{a}_forward": _FORWARD for a in ACTIVATIONS},
     **{
-        f"{a}_backward": ("elements", f"dx[N,F] dy[N,F] {line.of}[N,F] parameter=float", "dx dy")
+        f"{a}_backward": _backward(line)
         for a, line in ELEMENTWISE.items()
         if line.derivative is not None
     },
@@ -163,7 +179,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "softmax_crossentropy": ("N", _LABELS, "dz z"),
     "softmax_crossentropy_soft": ("N", _DENSE_TARGETS, "dz z"),
     "categorical_crossentropy": ("N", _LABELS, "dz z"),
-    **{loss: ("N", _DENSE_TARGETS + " parameter=float", "dz z") for loss in PAIRS},
+    **{loss: _POINTWISE for loss in PAIRS},
     "categorical_hinge": ("N", _DENSE_TARGETS, "dz z"),
     "cosine_similarity": ("N", _DENSE_TARGETS, "dz z"),
     "sparsemax_loss": ("N", _DENSE_TARGETS, "dz z"),
@@ -202,7 +218,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "g",
     ),
     **{name: ("own", updates.rates_operands(name), "") for name in updates.RATES},
-    **{name: ("P", updates.operands(name), "g") for name in updates.UPDATES},
+    **{name: _update(name) for name in updates.UPDATES},
     "weight_average": ("P", "average[P] w[P] momentum=float", ""),
     "constrain_sign": ("P", "w[P]", ""),
     "constrain_norm": ("own", "w[A,B,C] least=float most=float rate=float epsilon=float", ""),
@@ -217,11 +233,26 @@ FINISH_SUFFIX = "_finish"
 """What the compiled form of an op that finishes a product's rows has after the op's name."""
 
 
+def _line(name: str) -> Line:
+    """An op's line: of the table, or of a formula of the user's own (see `own`)."""
+    if name in _TABLE:
+        return _TABLE[name]
+    if name in pointwise.WITH_OWN:
+        return _POINTWISE
+    if name in updates.WITH_OWN:
+        return _update(name)
+    formula, _, way = name.rpartition("_")
+    if formula in COLUMNS:
+        return COLUMNS[formula].line(way)
+    if formula in activations.WITH_OWN:
+        return _FORWARD if way == "forward" else _backward(activations.WITH_OWN[formula])
+    raise KeyError(name)
+
+
 @cache
 def signature(name: str) -> Signature:
     """The signature of the op called `name`."""
-    parts, operands, in_place = _TABLE[name]
-    return _parse(name, parts, operands, in_place)
+    return _parse(name, *_line(name))
 
 
 FINISHES = tuple(name + FINISH_SUFFIX for name in NAMES if signature(name).result)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from fastnn.kernels import state as s
@@ -26,8 +27,9 @@ STEP_NUMBERS = {
     "rate": s.UPDATE_RATE,
     "correction": s.UPDATE_CORRECTION,
     "gradient_rate": s.UPDATE_GRADIENT_RATE,
+    "step": s.STEP,
 }
-"""Numbers of an update that vary by step, and their slots among the state's floats."""
+"""Numbers of an update that vary by step, and their slots in the state; `step` counts from 1."""
 
 RATE_NUMBERS = ("learning_rate", "rate", "gradient_rate")
 """Those in proportion to the learning rate: multiplied by the op's `multiplier`."""
@@ -125,6 +127,9 @@ UPDATES = {
 }
 """Every update out of a formula of one element, by the name of its op."""
 
+WITH_OWN: MutableMapping[str, Update] = ChainMap({}, UPDATES)
+"""The same, and those of the user's own, see `own`."""
+
 
 def nadam_rates(t, learning_rate, beta_1, beta_2):
     """Nadam's rate of m, that of g and the root's correction at step t, as Keras has them.
@@ -150,7 +155,7 @@ RATES = {"nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction"))}
 
 def operands(name: str) -> str:
     """The line of an update's operands."""
-    update = UPDATES[name]
+    update = WITH_OWN[name]
     scalars = [number for number in update.numbers if number not in STEP_NUMBERS]
     words = [f"{array}[P]" for array in ("w", "g", *update.means)]
     return " ".join([*words, *(f"{scalar}=float" for scalar in (*scalars, "multiplier"))])

@@ -20,8 +20,8 @@ class Activation(Layer):
 
     Parameters
     ----------
-    activation : str
-        Its name; see ``fastnn.activations.NAMES``.
+    activation : str or activation
+        Its name; see ``fastnn.activations.NAMES``. Or one of your own: see `fastnn.activation`.
     name : str, optional
     **parameters
         The activation's own: ``negative_slope`` of leaky_relu (0.2), ``alpha`` of elu and celu
@@ -34,7 +34,9 @@ class Activation(Layer):
     [[-2.0, 2.0]]
     """
 
-    def __init__(self, activation: str | None, name: str | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, activation: activations.Name | None, name: str | None = None, **parameters: Any
+    ) -> None:
         options = {key: parameters.pop(key) for key in OPTIONS if key in parameters}
         super().__init__(name, **options)
         owner = type(self).__name__

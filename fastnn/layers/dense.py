@@ -22,8 +22,8 @@ class Dense(Layer):
     ----------
     units : int
         Width of the output.
-    activation : str, optional
-        Name of an activation; None is linear.
+    activation : str or activation, optional
+        Name of an activation, or one of your own (`fastnn.activation`); None is linear.
     use_bias : bool
         Whether a bias is added.
     kernel_initializer, bias_initializer : str or callable
@@ -54,7 +54,7 @@ class Dense(Layer):
     def __init__(
         self,
         units: int,
-        activation: str | None = None,
+        activation: activations.Name | None = None,
         use_bias: bool = True,
         kernel_initializer: str | initializers.Initializer = "glorot_uniform",
         bias_initializer: str | initializers.Initializer = "zeros",

@@ -29,6 +29,7 @@ from numba import types
 
 from fastnn.kernels import state as s
 from fastnn.kernels.cpu import (
+    columns,
     data,
     dense,
     elementwise,
@@ -51,6 +52,7 @@ from fastnn.kernels.cpu.settings import native
 from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (
+    columns,
     data,
     dense,
     elementwise,

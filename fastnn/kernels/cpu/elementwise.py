@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from fastnn.kernels.activations import ELEMENTWISE, Elementwise
+from fastnn.kernels.activations import WITH_OWN, Elementwise
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.settings import inlined, kernel
 from fastnn.kernels.formula import like
@@ -89,12 +89,12 @@ def add(type_name: str) -> Any:
 @cache
 def _kernel(name: str) -> Callable[[str], Any]:
     activation, _, way = name.rpartition("_")
-    line = ELEMENTWISE[activation]
+    line = WITH_OWN[activation]
     return activation_forward(line) if way == "forward" else activation_backward(line)
 
 
 def __getattr__(name: str) -> Callable[[str], Any]:
     """``relu_forward`` and so on: what the table has a line for."""
-    if name.removesuffix("_forward").removesuffix("_backward") not in ELEMENTWISE:
+    if name.removesuffix("_forward").removesuffix("_backward") not in WITH_OWN:
         raise AttributeError(f"no elementwise kernel is called {name!r}")
     return _kernel(name)

@@ -25,7 +25,7 @@ from fastnn.kernels.cpu.settings import exact, inlined, kernel, reduction
 from fastnn.kernels.cpu.steps import atomic_add, atomic_store
 from fastnn.kernels.scalar import flushed, is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
-from fastnn.kernels.updates import NORM_BLOCK, RATE_NUMBERS, RATES, STEP_NUMBERS, UPDATES
+from fastnn.kernels.updates import NORM_BLOCK, RATE_NUMBERS, RATES, STEP_NUMBERS, WITH_OWN
 
 
 def _zero_or_nan(type_name: str) -> Any:
@@ -290,17 +290,23 @@ def adam(type_name: str) -> Any:
     return adam
 
 
+def _number(name: str) -> str:
+    """The expression of one of an update's numbers."""
+    slot = STEP_NUMBERS.get(name)
+    if slot is None:
+        return name
+    if slot < slot_of.FLOATS:
+        return f"state[{slot}] + 1"
+    return f"floats[{slot}]" + (" * multiplier" if name in RATE_NUMBERS else "")
+
+
 def _update(name: str, type_name: str) -> Any:
-    """The kernel of one of `UPDATES`: the text of its loop follows from the formula's names."""
-    update, real = UPDATES[name], getattr(np, type_name)
+    """The kernel of an update: the text of its loop follows from the formula's names."""
+    update, real = WITH_OWN[name], getattr(np, type_name)
     element, zero, one = exact(update.formula), real(0), real(1)
     changed = ("w", *update.means)
     own = [number for number in update.numbers if number not in STEP_NUMBERS]
-
-    def value(number: str) -> str:
-        text = f"floats[{STEP_NUMBERS[number]}]" if number in STEP_NUMBERS else number
-        return f"real({text} * multiplier)" if number in RATE_NUMBERS else f"real({text})"
-
+    values = [f"real({_number(number)})" for number in update.numbers]
     arrays = ", ".join(["w", "g", *update.means])
     kept = [("w", "new_w"), *((mean, f"flushed(new_{mean})") for mean in update.means)]
     text = "\n".join([
@@ -315,7 +321,7 @@ def _update(name: str, type_name: str) -> Any:
         "        bad += zero if finite else one",
         "    return bad",
         f"def {name}({arrays}, {''.join(f'{n}, ' for n in own)}multiplier, state, floats):",
-        f"    if loop({arrays}, {', '.join(map(value, update.numbers))}) > zero:",
+        f"    if loop({arrays}, {', '.join(values)}) > zero:",
         "        raise_flag(state)",
     ])  # fmt: skip
     namespace = {
@@ -343,8 +349,8 @@ def _rates(name: str, type_name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """What makes the kernel of one of `UPDATES` or `RATES`."""
-    if name in UPDATES:
+    """What makes the kernel of an update, or of one of `RATES`."""
+    if name in WITH_OWN:
         return partial(_update, name)
     if name in RATES:
         return partial(_rates, name)

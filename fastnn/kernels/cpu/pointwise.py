@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.settings import inlined, kernel, reduction
 from fastnn.kernels.formula import formula
-from fastnn.kernels.pointwise import PAIRS, Pair
+from fastnn.kernels.pointwise import WITH_OWN, Pair
 
 
 def _with_parameter(function: Callable[..., Any]) -> Any:
@@ -69,6 +69,6 @@ def pointwise_loss(pair: Pair) -> Callable[[str], Any]:
 
 
 def __getattr__(name: str) -> Callable[[str], Any]:
-    if name not in PAIRS:
+    if name not in WITH_OWN:
         raise AttributeError(f"no loss is called {name!r}")
-    return pointwise_loss(PAIRS[name])
+    return pointwise_loss(WITH_OWN[name])
