@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import activation_cases
+import normalization_cases
 import numpy as np
 from numpy.typing import NDArray
 
@@ -779,6 +780,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "softmax_backward": softmax_backward,
     "log_softmax_backward": log_softmax_backward,
     "sparsemax_backward": sparsemax_backward,
+    **normalization_cases.CASES,
     "dropout": dropout,
     "shuffle": shuffle,
     **LOSSES,
