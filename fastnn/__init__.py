@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastnn import callbacks as callbacks
+    from fastnn import constraints as constraints
     from fastnn import datasets as datasets
+    from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
@@ -28,18 +30,7 @@ if TYPE_CHECKING:
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
-    from fastnn.layers import ELU as ELU
-    from fastnn.layers import Activation as Activation
-    from fastnn.layers import Dense as Dense
-    from fastnn.layers import Dropout as Dropout
-    from fastnn.layers import Flatten as Flatten
-    from fastnn.layers import Input as Input
-    from fastnn.layers import Layer as Layer
-    from fastnn.layers import LeakyReLU as LeakyReLU
-    from fastnn.layers import ReLU as ReLU
-    from fastnn.layers import Sigmoid as Sigmoid
-    from fastnn.layers import Softmax as Softmax
-    from fastnn.layers import Tanh as Tanh
+    from fastnn.layers import *  # noqa: F403
     from fastnn.losses import BinaryCrossentropy as BinaryCrossentropy
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
     from fastnn.losses import CategoricalHinge as CategoricalHinge
@@ -76,20 +67,6 @@ _PLACES = {
     "callbacks": ("Callback", "EarlyStopping", "LambdaCallback", "ReduceLROnPlateau"),
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
-    "layers": (
-        "ELU",
-        "Activation",
-        "Dense",
-        "Dropout",
-        "Flatten",
-        "Input",
-        "Layer",
-        "LeakyReLU",
-        "ReLU",
-        "Sigmoid",
-        "Softmax",
-        "Tanh",
-    ),
     "losses": (
         "BinaryCrossentropy",
         "CategoricalCrossentropy",
@@ -125,19 +102,22 @@ _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names
 _MODULES = (
     "activations",
     "callbacks",
+    "constraints",
     "datasets",
     "initializers",
     "layers",
     "losses",
     "metrics",
     "optimizers",
+    "regularizers",
     "schedules",
 )
+_ROOMS = ("layers", "optimizers")
+"""Modules all of whose names are ours, too: they are listed there, and nowhere else."""
 
 
-def _optimizers() -> list[str]:
-    """The optimizers' names: they are listed where they are made, and nowhere else."""
-    names: list[str] = importlib.import_module("fastnn.optimizers").__all__
+def _names(room: str) -> list[str]:
+    names: list[str] = importlib.import_module(f"fastnn.{room}").__all__
     return names
 
 
@@ -145,11 +125,12 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"fastnn.{name}")
     if name == "__all__":
-        return sorted([*_PLACE_OF, *_optimizers(), *_MODULES, "__version__"])
+        listed = [name for room in _ROOMS for name in _names(room)]
+        return sorted([*_PLACE_OF, *listed, *_MODULES, "__version__"])
     place = _PLACE_OF.get(name)
     # Modules are asked for here, too: none begins with a capital.
-    if place is None and name[:1].isupper() and name in _optimizers():
-        place = "optimizers"
+    if place is None and name[:1].isupper():
+        place = next((room for room in _ROOMS if name in _names(room)), None)
     if place is None:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fastnn.{place}"), name)

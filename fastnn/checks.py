@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+Kind = TypeVar("Kind")
 
 ROWS_AT_ONCE = 1 << 16
 """Elements that a check looks at in one go, so that no copy of the data is made."""
@@ -64,6 +67,19 @@ def number(owner: str, argument: str, value: object, interval: str) -> float:
         if math.isfinite(given) and above and below:
             return given
     raise ValueError(f"{owner}: {argument} must be a number in {interval}, got {value!r}")
+
+
+def named(value: object, table: Mapping[str, type[Kind]], kind: type[Kind], label: str) -> Kind:
+    """`value` as a `kind`: as it is, or made of its class or of its name out of `table`."""
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, type) and issubclass(value, kind):
+        return value()
+    if isinstance(value, str):
+        if value.lower() not in table:
+            raise ValueError(f"{label} must be one of {', '.join(table)}, got {value!r}")
+        return table[value.lower()]()
+    raise TypeError(f"{label} must be a name or a {kind.__name__}, got {value!r}")
 
 
 def shape(value: object, owner: str) -> tuple[int, ...]:

@@ -378,12 +378,4 @@ def check(loss: object) -> Loss:
     ValueError, TypeError
         If it is neither a name out of `LOSSES` nor a `Loss`.
     """
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, type) and issubclass(loss, Loss):
-        return loss()
-    if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise ValueError(f"compile: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-        return LOSSES[loss]()
-    raise TypeError(f"compile: loss must be a name or a Loss, got {loss!r}")
+    return checks.named(loss, LOSSES, Loss, "compile: loss")

@@ -5,11 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import callbacks as callbacks_module
-from fastnn import checks, losses, optimizers, schedules, serialization
+from fastnn import (
+    checks,
+    constraints,
+    losses,
+    optimizers,
+    regularizers,
+    schedules,
+    serialization,
+)
 from fastnn import layers as layers_module
 from fastnn import metrics as metrics_module
 from fastnn.engine import cpu
@@ -315,8 +323,8 @@ class Sequential(Network):
         """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
         _, optimizer = self._require_compiled("fit")
         if optimizer.use_ema:
-            flat = self.flat()
-            flat.parameters[:] = flat.slots[optimizers.AVERAGE]
+            for group in planner.groups_of(self.layers, self.flat()):
+                group.w[:] = group.slots[optimizers.AVERAGE]
 
     def cleared_tally(self) -> metrics_module.Tally:
         """What the training at hand adds up, from nothing on."""
@@ -348,12 +356,8 @@ class Sequential(Network):
         }
 
     def _arrays(self) -> dict[str, Array]:
-        """Parameters and the optimizer's vectors by their names in a file: live views."""
-        arrays = {
-            f"layers.{index}.{name}": array
-            for index, layer in enumerate(self.layers)
-            for name, array in layer.params.items()
-        }
+        """Weights and the optimizer's vectors by their names in a file: live views."""
+        arrays = _named_weights(self.layers, "layers")
         if self.loss is not None:
             arrays |= {f"optimizer.{name}": vector for name, vector in self.flat().slots.items()}
         return arrays
@@ -362,6 +366,16 @@ class Sequential(Network):
         """Write architecture, weights and optimizer state to a safetensors file, atomically."""
         self._require_built("save")
         serialization.write(path, self.get_config(), self._arrays())
+
+
+def _named_weights(layers: Sequence[Layer], prefix: str) -> dict[str, Array]:
+    """All weights of `layers` by their names in a file."""
+    arrays: dict[str, Array] = {}
+    for index, layer in enumerate(layers):
+        place = f"{prefix}.{index}"
+        arrays |= {f"{place}.{name}": array for name, array in layer.weights.items()}
+        arrays |= _named_weights(layer.inside(), f"{place}.layers")
+    return arrays
 
 
 def load(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = None) -> Sequential:
@@ -399,6 +413,8 @@ def _restore(
         raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
     names = set(layers_module.__all__) - {"Layer"}
     known = {name: getattr(layers_module, name) for name in names}
+    for table in (regularizers.REGULARIZERS, constraints.CONSTRAINTS):
+        known |= {kind.__name__: kind for kind in table.values()}
     model = Sequential(
         [serialization.make(entry, known, custom) for entry in config["layers"]],
         input_shape=tuple(config["input_shape"]),

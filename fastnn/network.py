@@ -12,7 +12,8 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.engine import arena, cpu
-from fastnn.layers.base import DTYPES, Arrays, Layer, new_seed, snake_case
+from fastnn.layers.arrays import Arrays
+from fastnn.layers.base import DTYPES, Layer, leaves, new_seed, prepare_in_order, snake_case
 from fastnn.layers.shape import Input
 from fastnn.training import inference, planner
 from fastnn.training.loop import CompiledPass, CompiledStep, EagerPass, Pass, Step
@@ -53,6 +54,7 @@ class Network:
         self.layers: list[Layer] = []
         self._parameters: Array | None = None
         self._gradients: Array | None = None
+        self._buffers: Array | None = None
         self._built_layers: list[Layer] = []
         self._programs: dict[tuple[Any, ...], CompiledStep] = {}
         self._forwards: dict[int, inference.Forward | None] = {}
@@ -73,7 +75,7 @@ class Network:
             raise TypeError(f"Sequential: layers must be layers, got {layer!r}")
         if self.built:
             raise RuntimeError("Sequential: layers cannot be added once the model is built")
-        if layer._owner is not None or layer in self.layers:
+        if layer.taken or layer in self.layers:
             raise ValueError(f"Sequential: {layer!r} already belongs to a model")
         self.layers.append(layer)
 
@@ -113,7 +115,8 @@ class Network:
         if self.built:
             yield
             return
-        parts = [self, *self.layers, *(stage for layer in self.layers for stage in layer.stages())]
+        stages = [stage for layer in self.layers for stage in layer.stages()]
+        parts = list({id(part): part for part in (self, *self.layers, *stages)}.values())
         before = [dict(vars(part)) for part in parts]
         # Arrays by name are changed in place: of them, what they were is kept, too.
         named = [v for own in before for v in own.values() if isinstance(v, Arrays)]
@@ -130,35 +133,45 @@ class Network:
 
     def _prepare_layers(self, shape: Shape) -> None:
         for index, layer in enumerate(self.layers):
-            if layer._owner is not None:
+            if layer.taken:
                 raise ValueError(f"Sequential: {layer!r} already belongs to a model")
-            layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{index}"
-            layer._stream = index
-            layer.prepare(shape, self.dtype, self.seed)
+            _name(layer, str(index))
+        own = leaves(self.layers)
+        for stream, layer in enumerate(own):
+            layer._stream = stream
+        prepare_in_order(self.layers, shape, self.dtype, self.seed)
+        for layer in own:
             if layer.dtype != self.dtype:
                 raise ValueError(f"{layer.label} is {layer.dtype}, the model {self.dtype}")
-            assert layer.output_shape is not None
-            shape = layer.output_shape
-            for stage in layer.stages()[1:]:
-                stage.prepare(shape, self.dtype, self.seed)
-        count = sum(w.size for layer in self.layers for w in layer.params.values())
-        parameters, gradients = self._vector(count), self._vector(count)
-        begin = 0
-        for layer in self.layers:
+        for layer in {id(layer): layer for layer in (*self.layers, *own)}.values():
             layer._owner, layer._state, layer._seed = self, self.state, self.seed
-            for name, value in list(layer.params.items()):
+        self._parameters = self._in_one_vector([(layer, layer.params) for layer in own])
+        self._buffers = self._in_one_vector([(layer, layer.buffers) for layer in own])
+        self._gradients = self._vector(self._parameters.size)
+        begin = 0
+        for layer in own:
+            for name, value in layer.params.items():
                 end = begin + value.size
-                view = parameters[begin:end].reshape(value.shape)
+                layer.grads.move(name, self._gradients[begin:end].reshape(value.shape))
+                begin = end
+        self._built_layers = list(self.layers)
+
+    def _in_one_vector(self, named: list[tuple[Layer, Arrays]]) -> Array:
+        """A new vector of all arrays, layer by layer, of which they are views from now on."""
+        vector = self._vector(sum(a.size for _, arrays in named for a in arrays.values()))
+        begin = 0
+        for layer, arrays in named:
+            for name, value in list(arrays.items()):
+                end = begin + value.size
+                view = vector[begin:end].reshape(value.shape)
                 view[...] = value
                 # A layer may keep what `add_weight` gave it, under a name of its own.
                 for attribute, kept in list(vars(layer).items()):
                     if kept is value:
                         setattr(layer, attribute, view)
-                layer.params.move(name, view)
-                layer.grads.move(name, gradients[begin:end].reshape(value.shape))
+                arrays.move(name, view)
                 begin = end
-        self._parameters, self._gradients = parameters, gradients
-        self._built_layers = list(self.layers)
+        return vector
 
     def _vector(self, count: int) -> Array:
         itemsize = np.dtype(self.dtype).itemsize
@@ -333,16 +346,20 @@ class Network:
         return self._parameters
 
     def count_params(self) -> int:
-        """Number of parameters."""
-        return int(self.parameters.size)
+        """Number of all weights, those that are not trained among them."""
+        self._require_built("count_params")
+        return sum(w.size for layer in leaves(self.layers) for w in layer.weights.values())
 
     def get_weights(self) -> list[Array]:
-        """Copies of all parameters, layer by layer: kernel, bias, kernel, ..."""
+        """Copies of all weights, layer by layer: kernel, bias, kernel, ...
+
+        A layer's parameters come first, then what it keeps beside them, as moving means.
+        """
         self._require_built("get_weights")
-        return [w.copy() for layer in self.layers for w in layer.params.values()]
+        return [w.copy() for layer in leaves(self.layers) for w in layer.weights.values()]
 
     def set_weights(self, weights: list[Any]) -> None:
-        """Set all parameters, in the order of `get_weights`.
+        """Set all weights, in the order of `get_weights`.
 
         Raises
         ------
@@ -350,38 +367,48 @@ class Network:
             If number or shapes differ or a value is not finite: before anything is set.
         """
         self._require_built("set_weights")
-        own = [(layer, name) for layer in self.layers for name in layer.params]
+        own = [(la, name, w) for la in leaves(self.layers) for name, w in la.weights.items()]
         if not isinstance(weights, (list, tuple)):
             raise TypeError(f"set_weights: weights must be a list of arrays, got {weights!r}")
         given = list(weights)
         if len(given) != len(own):
             raise ValueError(f"set_weights: weights must be {len(own)} arrays, got {len(given)}")
         arrays = []
-        for (layer, name), value in zip(own, given, strict=True):
-            label = f"set_weights: {layer.label}.{name}"
-            arrays.append(checks.like(value, label, layer.params[name]))
-        for (layer, name), array in zip(own, arrays, strict=True):
-            layer.params[name][...] = array
+        for (layer, name, w), value in zip(own, given, strict=True):
+            arrays.append(checks.like(value, f"set_weights: {layer.label}.{name}", w))
+        for (_, _, w), array in zip(own, arrays, strict=True):
+            w[...] = array
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print each layer's output shape, parameters and bytes."""
+        """Print each layer's output shape, its number of weights, and their bytes."""
         self._require_built("summary")
         itemsize = np.dtype(self.dtype).itemsize
         lines = [("layer", "output shape", "parameters", "bytes")]
         for layer in self.layers:
-            count = sum(w.size for w in layer.params.values())
+            count = sum(w.size for leaf in layer.leaves() for w in leaf.weights.values())
             row = ", ".join(["N", *map(str, layer.output_shape or ())])
             kind = f"{layer.name} ({type(layer).__name__})"
             lines.append((kind, f"({row})", f"{count:,}", f"{count * itemsize:,}"))
         total = self.count_params()
+        trained = [layer for layer in leaves(self.layers) if layer.trained]
+        changing = sum(w.size for layer in trained for w in layer.params.values())
         lines.append(("total", "", f"{total:,}", f"{total * itemsize:,}"))
+        if changing != total:
+            lines.append(("of it trained", "", f"{changing:,}", f"{changing * itemsize:,}"))
         widths = [max(len(line[column]) for line in lines) for column in range(4)]
         for index, line in enumerate(lines):
-            if index in (1, len(lines) - 1):
+            if index in (1, len(self.layers) + 1):
                 print_fn("-" * (sum(widths) + 6))
             texts = [text.ljust(width) for text, width in zip(line[:2], widths[:2], strict=True)]
             figures = [text.rjust(width) for text, width in zip(line[2:], widths[2:], strict=True)]
             print_fn("  ".join([*texts, *figures]))
+
+
+def _name(layer: Layer, place: str) -> None:
+    """Name a layer, and those inside it, by class and place unless they have a name."""
+    layer.name = layer.name or f"{snake_case(type(layer).__name__)}_{place}"
+    for index, inner in enumerate(layer.inside()):
+        _name(inner, f"{place}_{index}")
 
 
 def room(rows: int) -> int:

@@ -32,6 +32,8 @@ def describe(thing: Any) -> dict[str, Any]:
     def argument(value: Any) -> Any:
         if hasattr(value, "get_config"):
             return describe(value)
+        if isinstance(value, list):
+            return [argument(each) for each in value]
         return "zeros" if callable(value) else value
 
     config = {name: argument(value) for name, value in thing.get_config().items()}
@@ -43,10 +45,15 @@ def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping
     name = described["class"]
     if name not in custom and name not in known:
         raise ValueError(f"class {name} is not known; pass custom_objects={{{name!r}: {name}}}")
-    config = {
-        k: make(v, known, custom) if isinstance(v, dict) and set(v) == {"class", "config"} else v
-        for k, v in described["config"].items()
-    }
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, list):
+            return [argument(each) for each in value]
+        if isinstance(value, dict) and set(value) == {"class", "config"}:
+            return make(value, known, custom)
+        return value
+
+    config = {k: argument(v) for k, v in described["config"].items()}
     return (custom.get(name) or known[name])(**config)
 
 

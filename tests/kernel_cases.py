@@ -15,6 +15,7 @@ from typing import Any
 import activation_cases
 import normalization_cases
 import numpy as np
+import regularization_cases
 from numpy.typing import NDArray
 
 from fastnn.engine import cpu
@@ -25,7 +26,7 @@ from fastnn.kernels import reference
 from fastnn.kernels import state as s
 from fastnn.kernels.activations import ELEMENTWISE
 from fastnn.kernels.signatures import ACTIVATIONS, NAMES, signature
-from fastnn.kernels.updates import NORM_BLOCK
+from fastnn.kernels.updates import NORM_BLOCK, RATE_NUMBERS, STEP_NUMBERS
 from helpers import assert_close
 
 Array = NDArray[Any]
@@ -490,9 +491,9 @@ def sgd(draw: Draw) -> Example:
     return draw.example(
         {"w": draw.normal("P", rate), "g": draw.normal("P"), "velocity": velocity},
         oracle,
-        scalars={"momentum": momentum, "nesterov": nesterov},
+        scalars={"momentum": momentum, "nesterov": nesterov, "multiplier": 2.0},
         units={"w": rate, "velocity": rate},
-        floats={s.LEARNING_RATE: rate},
+        floats={s.LEARNING_RATE: rate / 2.0},
     )
 
 
@@ -546,8 +547,8 @@ def weight_decay(draw: Draw) -> Example:
     return draw.example(
         {"w": draw.normal("P")},
         lambda o: {"w": reference.weight_decay(o["w"], rate, decay)},
-        scalars={"decay": decay},
-        floats={s.LEARNING_RATE: rate},
+        scalars={"decay": decay, "multiplier": 2.0},
+        floats={s.LEARNING_RATE: rate / 2.0},
     )
 
 
@@ -607,10 +608,10 @@ def adam(draw: Draw) -> Example:
                 strict=True,
             )
         ),
-        scalars=scalars,
+        scalars=scalars | {"multiplier": 2.0},
         # At step 1, m and v are the gradient and its square times 1 - beta.
         units={"w": rate, "m": 0.1, "v": 1e-3},
-        floats={s.UPDATE_RATE: corrected_rate, s.UPDATE_CORRECTION: correction},
+        floats={s.UPDATE_RATE: corrected_rate / 2.0, s.UPDATE_CORRECTION: correction},
     )
 
 
@@ -652,6 +653,8 @@ def update(
         rates_at = nadam_rates_at if draw.name == "nadam" else adam_rates_at
         slots = (s.UPDATE_RATE, s.UPDATE_CORRECTION, s.UPDATE_GRADIENT_RATE)
         floats |= dict(zip(slots, rates_at(t, rate, **BETAS), strict=False))
+    for number in RATE_NUMBERS:  # what the multiplier then doubles
+        floats[STEP_NUMBERS[number]] = floats.get(STEP_NUMBERS[number], 0.0) / 2.0
     means = {
         mean: (unit * draw.uniform("P", 0.5, 1.5)).astype(draw.dtype)
         for mean, unit in units.items()
@@ -660,7 +663,7 @@ def update(
     return draw.example(
         arrays,
         lambda o: dict(zip(("w", *means), oracle(*(o[a] for a in arrays), t, rate), strict=True)),
-        scalars=scalars,
+        scalars=scalars | {"multiplier": 2.0},
         units={"w": rate, **units},
         floats=floats,
         scale=2.0,  # the rounding of a mean, of its root and of a quotient
@@ -786,9 +789,11 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     **LOSSES,
     "one_hot": one_hot,
     "affine": affine,
+    **regularization_cases.COMPUTING,
     **METRICS,
     "accumulate": accumulate,
     **OPTIMIZING,
+    **regularization_cases.UPDATING,
 }
 
 # Watched calls

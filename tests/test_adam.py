@@ -28,7 +28,7 @@ def updated(g: Array, m: Array, v: Array, epsilon: float, t: int) -> tuple[Array
     floats = cpu.floats(state)
     floats[s.UPDATE_RATE], floats[s.UPDATE_CORRECTION] = rate, correction
     tape = Eager(0, str(g.dtype), state)
-    tape.op("adam", w=w, g=g, m=m, v=v, epsilon=epsilon, **BETAS)
+    tape.op("adam", w=w, g=g, m=m, v=v, epsilon=epsilon, multiplier=1.0, **BETAS)
     assert not tape.stopped
     return w, m, v
 

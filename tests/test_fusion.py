@@ -259,7 +259,7 @@ def test_gradients_that_are_clipped_are_computed_first(optimizer: str) -> None:
     ops = names(made.net)
     clips = any(limit is not None for limit in (own.clipnorm, own.clipvalue, own.global_clipnorm))
     fused = ops.count(f"dense_backward_kernel+{op}")
-    assert fused == (0 if clips or own.use_ema else 2)
+    assert fused == (0 if clips else 2)
     assert ops.count("dense_backward_kernel") == 2 - fused
     assert ("guard" in ops) == (fused == 0)
     if clips:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastnn
-from fastnn import activations, layers
+from fastnn import activations, constraints, layers, regularizers, serialization
 from helpers import assert_close, assert_is_gradient
 
 Array = NDArray[Any]
@@ -21,11 +21,30 @@ ACTIVATIONS = [name for name in activations.NAMES if activations.has_derivative(
 
 SEED = 7
 ROWS = 5
+KNOWN = {**vars(layers), **vars(regularizers), **vars(constraints)}
 
 CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Dense": (lambda: fastnn.Dense(3), (4,)),
     "Dense to one unit": (lambda: fastnn.Dense(1, activation="sigmoid"), (17,)),
     "Dense of one input": (lambda: fastnn.Dense(19, activation="tanh"), (1,)),
+    "Dense with regularizers": (
+        lambda: fastnn.Dense(
+            3,
+            "tanh",
+            kernel_regularizer="l1",
+            bias_regularizer=regularizers.L2(0.1),
+            activity_regularizer=regularizers.L1L2(0.1, 0.05),
+            bias_initializer="ones",
+        ),
+        (4,),
+    ),
+    "Dense with constraints": (
+        lambda: fastnn.Dense(
+            3, kernel_constraint=constraints.MaxNorm(1.0), bias_constraint="min_max_norm"
+        ),
+        (4,),
+    ),
+    "Dense trained slowly": (lambda: fastnn.Dense(3, learning_rate_multiplier=0.5), (4,)),
     "Dense without bias": (lambda: fastnn.Dense(3, "relu", use_bias=False), (4,)),
     "Dense with initializers": (
         lambda: fastnn.Dense(3, kernel_initializer="he_normal", bias_initializer="random_normal"),
@@ -53,6 +72,18 @@ CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Dropout of nothing": (lambda: fastnn.Dropout(0.0), (6,)),
     "Flatten": (fastnn.Flatten, (2, 3, 4)),
     "Flatten of vectors": (fastnn.Flatten, (5,)),
+    "ActivityRegularization": (lambda: fastnn.ActivityRegularization(0.1, 0.2), (5,)),
+    "Residual": (
+        lambda: fastnn.Residual([fastnn.Dense(9, "tanh"), fastnn.Dropout(0.2), fastnn.Dense(6)]),
+        (6,),
+    ),
+    "Residual in a residual": (
+        lambda: fastnn.Residual(
+            [fastnn.Dense(4, "tanh"), fastnn.Residual([fastnn.Dense(4, name="inner")])]
+        ),
+        (4,),
+    ),
+    "Residual of images": (lambda: fastnn.Residual([fastnn.Tanh()]), (3, 2)),
     "Input": (lambda: fastnn.Input((2, 3)), (2, 3)),
     "Input of vectors": (lambda: fastnn.Input(4), (4,)),
 }
@@ -114,9 +145,10 @@ def check_forward(make: Make, input_shape: tuple[int, ...]) -> None:
         np.testing.assert_array_equal(layer.forward(np.asfortranarray(x)), y)
         np.testing.assert_array_equal(layer.forward(x.tolist()), y)
         assert layer.forward(x[:0]).shape == (0, *layer.output_shape)
-        for name, parameter in layer.params.items():
-            assert parameter.dtype == layer.grads[name].dtype == dtype
-            assert parameter.shape == layer.grads[name].shape
+        for leaf in layer.leaves():
+            for name, parameter in leaf.params.items():
+                assert parameter.dtype == leaf.grads[name].dtype == dtype
+                assert parameter.shape == leaf.grads[name].shape
     # Sums of up to 17 terms near 1, and weights that were rounded to float32.
     assert_close(results["float32"], results["float64"], "float32", scale=4)
 
@@ -127,24 +159,31 @@ def check_gradients(make: Make, input_shape: tuple[int, ...]) -> None:
     x = rows_of(input_shape)
     direction = np.random.default_rng(2).normal(size=(ROWS, *layer.output_shape))
 
-    def value(x: Array, **changed: Array) -> float:
+    def value(x: Array, leaf: int = 0, **changed: Array) -> float:
         # A fresh layer, for the mask of a layer's first training step.
         twin = built(make, input_shape)
         for name, parameter in changed.items():
-            twin.params[name] = parameter
-        return float((twin.forward(x, training=True) * direction).sum())
+            twin.leaves()[leaf].params[name] = parameter
+        y = twin.forward(x, training=True)
+        return float((y * direction).sum()) + twin.penalty()
 
     layer.forward(x, training=True)
     dx = layer.backward(direction)
     assert dx.dtype == "float64"
     assert_is_gradient(dx, value, x)
-    for name, parameter in layer.params.items():
-        assert_is_gradient(layer.grads[name], lambda p, name=name: value(x, **{name: p}), parameter)
+    for leaf, own in enumerate(layer.leaves()):
+        for name, parameter in own.params.items():
+            assert_is_gradient(
+                own.grads[name],
+                lambda p, leaf=leaf, name=name: value(x, leaf, **{name: p}),
+                parameter,
+            )
     # Overwritten, not added up.
-    first = {name: gradient.copy() for name, gradient in layer.grads.items()}
+    first = [{n: gradient.copy() for n, gradient in leaf.grads.items()} for leaf in layer.leaves()]
     layer.backward(direction)
-    for name, gradient in layer.grads.items():
-        np.testing.assert_array_equal(gradient, first[name])
+    for leaf_before, leaf_after in zip(first, layer.leaves(), strict=True):
+        for name, gradient in leaf_after.grads.items():
+            np.testing.assert_array_equal(gradient, leaf_before[name])
 
 
 def check_refusals(make: Make, input_shape: tuple[int, ...]) -> None:
@@ -163,18 +202,18 @@ def check_refusals(make: Make, input_shape: tuple[int, ...]) -> None:
 
 def check_config(make: Make, input_shape: tuple[int, ...]) -> None:
     layer = make()
-    config = layer.get_config()
-    assert json.loads(json.dumps(config)) == config  # it goes into a file
-    again = type(layer)(**config)
-    assert again.get_config() == config
+    described = serialization.describe(layer)
+    again = serialization.make(json.loads(json.dumps(described)), KNOWN, {})  # out of a file
+    assert serialization.describe(again) == described
     x = rows_of(input_shape)
     for training in (False, True):
         np.testing.assert_array_equal(
             built(lambda: again, input_shape).forward(x, training=training),
             built(make, input_shape).forward(x, training=training),
         )
-    named = type(layer)(**{**config, "name": "of_the_user"})
-    assert named.name == "of_the_user"
+    described["config"] |= {"name": "of_the_user", "trainable": False}
+    named = serialization.make(described, KNOWN, {})
+    assert (named.name, named.trainable) == ("of_the_user", False)
 
 
 def check_inside_model(make: Make, input_shape: tuple[int, ...], folder: Path) -> None:
@@ -192,9 +231,10 @@ def check_inside_model(make: Make, input_shape: tuple[int, ...], folder: Path) -
         model.train_on_batch(x, y)
         assert np.isfinite(model.parameters).all()
         assert (model.parameters != start).any()
-        for name, parameter in layer.params.items():
-            assert (layer.grads[name] != 0).any(), name
-            assert np.shares_memory(parameter, model.parameters)
+        for leaf in layer.leaves():
+            for name, parameter in leaf.params.items():
+                assert (leaf.grads[name] != 0).any(), name
+                assert np.shares_memory(parameter, model.parameters)
         for _ in range(50):
             model.train_on_batch(x, y)
         assert model.evaluate(x, y)["loss"] < before
@@ -202,7 +242,7 @@ def check_inside_model(make: Make, input_shape: tuple[int, ...], folder: Path) -
         path = folder / f"{dtype}.safetensors"
         model.save(path)
         loaded = fastnn.load(path)
-        assert loaded.layers[0].get_config() == layer.get_config()
+        assert serialization.describe(loaded.layers[0]) == serialization.describe(layer)
         np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
 
 

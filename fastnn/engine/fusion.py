@@ -13,7 +13,7 @@ the update, whole: products with their updates, and the update of what is left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -100,45 +100,72 @@ def _only_reader(
     return None if late else positions[0]
 
 
+class _Fused(NamedTuple):
+    """A kernel's product that is to be updated in: its call, its update's, its penalty's."""
+
+    product: Call
+    update: Call
+    penalty: Call | None
+
+
 def _fuse_update(calls: list[Call], rows: int, least: int) -> list[Call]:
-    update = calls[-1] if calls else None
-    if update is None or update.phase != s.COMMIT or update.signature.result != ("g",):
-        return calls
-    if rows > shapes.UPDATE_ROWS:
-        return calls
-    gradients: Vector = update.arrays["g"]
-    fused: dict[int, Call] = {}
-    budget = COMMIT_COST - update.cost(rows)
-    for position, call in enumerate(calls):
-        if not _gives_kernel(call):
-            continue
-        large = update.bytes_of_state(call.arrays["dw"].size) >= least
-        if large and call.cost(rows) <= budget:
-            budget -= call.cost(rows)
-            fused[position] = call
-    if not fused:
+    updates = [call for call in calls if _is_update(call)]
+    if not updates or rows > shapes.UPDATE_ROWS:
         return calls
     begin = next(i for i, call in enumerate(calls) if call.phase == s.CHECK)
-    if any(_reaches(call, gradients) for call in calls[begin + 1 : -1]):
+    guards = [call for call in calls[begin:] if call.signature.name == "guard"]
+    others = [call for call in calls[begin:] if call not in updates and call not in guards]
+    if any(_reaches(call, update.arrays["g"]) for call in others for update in updates):
         return calls  # clipped before the update, gradients must all be there by then
-    backward = [call for i, call in enumerate(calls[:begin]) if i not in fused]
-    spans = {i: _span(call.arrays["dw"], gradients) for i, call in fused.items()}
-    rest = _between(sorted(spans.values()), gradients.size)
+    fused = _large_kernels(calls[:begin], updates, rows, least)
+    if not fused:
+        return calls
+    taken = {id(call) for one in fused for call in (one.product, one.penalty)}
+    backward = [call for call in calls[:begin] if id(call) not in taken]
+    kernels = [one.product.arrays["dw"] for one in fused]
     # The biases' gradients come with their kernels': they are not there yet.
-    biases = [call.arrays["db"] for call in fused.values() if call.arrays["db"] is not None]
-    later = sorted([*spans.values(), *(_span(bias, gradients) for bias in biases)])
-    checks = [_guard_of(call) for call in fused.values()]
-    checks += [_part(calls[begin], *span) for span in _between(later, gradients.size)]
-    commits = calls[begin + 1 : -1]
+    biases = [one.product.arrays["db"] for one in fused if one.product.arrays["db"] is not None]
+    checks = [_guard_of(one.product) for one in fused]
+    checks += [part for guard in guards for part in _parts_without(guard, [*kernels, *biases])]
+    last = max(i for i, call in enumerate(calls) if call in updates)
+    commits = [call for call in others if call not in calls[last:]]
     # The last kernel's factors were touched last: they may still be in a cache.
-    for position, call in reversed(fused.items()):
-        call.finish.append(_part(update, *spans[position]))
-        call.scalars["discard"] = 1
-        commits.append(call)
-    commits += [_part(update, *span) for span in rest]
+    for product, update, penalty in reversed(fused):
+        part = _part(update, *_span(product.arrays["dw"], update.arrays["g"]))
+        product.finish += [part] if penalty is None else [penalty, part]
+        product.scalars["discard"] = 1
+        commits.append(product)
+    commits += [part for update in updates for part in _parts_without(update, kernels)]
+    commits += calls[last + 1 :]
     for call in commits:
         call.commit()
     return backward + checks + commits
+
+
+def _is_update(call: Call) -> bool:
+    return call.phase == s.COMMIT and call.signature.result == ("g",)
+
+
+def _large_kernels(calls: list[Call], updates: list[Call], rows: int, least: int) -> list[_Fused]:
+    """The products among `calls` whose kernels are large enough, as many as a step can end with."""
+    fused: list[_Fused] = []
+    budget = COMMIT_COST - sum(update.cost(rows) for update in updates)
+    for call in calls:
+        if not _gives_kernel(call) or call.cost(rows) > budget:
+            continue
+        dw, db = call.arrays["dw"], call.arrays["db"]
+        update = next((each for each in updates if _reaches(each, dw)), None)
+        if update is None or update.bytes_of_state(dw.size) < least:
+            continue
+        users = [each for each in calls if each is not call and _reaches(each, dw)]
+        if db is not None:
+            users += [each for each in calls if each is not call and _reaches(each, db)]
+        penalties = [each for each in users if each.signature.name == "penalty_gradient"]
+        if users != penalties or any(not _reaches(each, dw) for each in penalties):
+            continue  # another op works on it before the update, or one on the bias's
+        budget -= call.cost(rows)
+        fused.append(_Fused(call, update, penalties[0] if penalties else None))
+    return fused
 
 
 def _gives_kernel(call: Call) -> bool:
@@ -159,10 +186,16 @@ def _span(part: Vector, whole: Vector) -> tuple[int, int]:
     return begin, begin + part.size
 
 
-def _between(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What lies between `spans` out of ``range(size)``."""
-    edges = [0, *(edge for span in spans for edge in span), size]
-    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+def _parts_without(call: Call, left_out: list[Vector]) -> list[Call]:
+    """The same call on what its gradients `g` hold besides the arrays `left_out`."""
+    whole = call.arrays["g"]
+    spans = sorted(_span(part, whole) for part in left_out if np.may_share_memory(part, whole))
+    edges = [0, *(edge for span in spans for edge in span), whole.size]
+    return [
+        _part(call, begin, end)
+        for begin, end in zip(edges[::2], edges[1::2], strict=True)
+        if begin < end
+    ]
 
 
 def _part(call: Call, begin: int, end: int) -> Call:

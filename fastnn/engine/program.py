@@ -72,6 +72,7 @@ class Program(Saved):
         super().__init__()
         self.rows, self.dtype, self.training = rows, dtype, training
         self.calls: list[Call] = []
+        self._committed: list[Call] = []
         self._plan: tuple[dict[int, int], int] | None = None
 
     def new(self, shape: tuple[int, ...], dtype: str | None = None) -> Buffer:
@@ -91,16 +92,17 @@ class Program(Saved):
         self.calls.append(Call(name, operands))
 
     def commit(self, name: str, **operands: Any) -> None:
-        """Note down an op of the update.
+        """Note down an op of the update, to come after all others.
 
         It is never done in pieces: wherever a run is left, parameters are those of whole steps.
         """
-        self.op(name, **operands)
-        self.calls[-1].commit()
+        self._committed.append(Call(name, operands))
+        self._committed[-1].commit()
 
-    def update(self, name: str, **operands: Any) -> None:
-        """Note down the update's last op."""
-        self.commit(name, **operands)
+    def update(self) -> None:
+        """The end of a training step: the ops of the update."""
+        self.calls += self._committed
+        self._committed = []
 
     def check(self, name: str, **operands: Any) -> None:
         """Note down an op that looks at all gradients, or clips them, before the update."""

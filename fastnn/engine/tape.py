@@ -38,10 +38,10 @@ class Tape(Protocol):
         """An op that looks at all gradients, or clips them, before the update."""
 
     def commit(self, name: str, **operands: Any) -> None:
-        """An op of the update that comes before its last."""
+        """An op of the update, which is done whole and after all others, see `update`."""
 
-    def update(self, name: str, **operands: Any) -> None:
-        """The last op of a training step; only it and `commit`'s change parameters."""
+    def update(self) -> None:
+        """The end of a training step: now what `commit` was given is done."""
 
     @property
     def stopped(self) -> bool:
@@ -107,7 +107,9 @@ class Eager(Saved):
 
     def op(self, name: str, **operands: Any) -> None:
         """Run the op called `name` on C-contiguous arrays."""
-        call = self._checked(name, operands)
+        self._run(self._checked(name, operands))
+
+    def _run(self, call: Call) -> None:
         words = call.integers(lambda array: array.ctypes.data, address)
         with cpu.workspace() as scratch:
             self.state[s.ROWS] = self.rows
@@ -122,8 +124,14 @@ class Eager(Saved):
         self.op(name, **operands)
 
     def commit(self, name: str, **operands: Any) -> None:
-        """Keep an op of the update until its last is there."""
+        """Keep an op of the update."""
         self._committed.append(self._checked(name, operands))
+
+    def flush(self) -> None:
+        """Run what `commit` has kept: for a layer by itself, to which there comes no update."""
+        calls, self._committed = self._committed, []
+        for call in calls:
+            self._run(call)
 
     def _checked(self, name: str, operands: dict[str, Any]) -> Call:
         """The call, if its arrays have as many rows as the tape."""
@@ -133,13 +141,13 @@ class Eager(Saved):
             raise ValueError(f"{name}: the arrays have {rows} rows, the tape {self.rows}")
         return call
 
-    def update(self, name: str, **operands: Any) -> None:
-        """Run the last op of a step, those of `commit` before it, and count the step.
+    def update(self) -> None:
+        """Run the ops of the update, and count the step.
 
         All in one call that nothing interrupts. Once an op has met a value that is not finite,
         nothing is updated.
         """
-        calls, self._committed = [*self._committed, self._checked(name, operands)], []
+        calls, self._committed = self._committed, []
         if self.stopped:
             return
         code = np.zeros((len(calls), s.CODE_WIDTH), np.int64)
@@ -150,7 +158,7 @@ class Eager(Saved):
             row[s.CODE_ADDRESS] = address(call.key)
             row[s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
         with cpu.workspace() as scratch:
-            self.state[[s.BUDGET, s.POSITION, s.PIECE]] = 1, 0, 0
+            self.state[[s.BUDGET, s.POSITION, s.PIECE]] = len(calls), 0, 0
             scratch.clear()
             scratch.lend(self.state)
             cpu.call_program(code, self.state)

@@ -25,3 +25,17 @@ def flushed(x):
 def sgd_velocity(g, velocity, learning_rate, momentum):
     """The new velocity, μv − ηg."""
     return momentum * velocity - learning_rate * g
+
+
+@formula
+def penalty(w, l1, l2):
+    """l1 |w| + l2 w²."""
+    return l1 * abs(w) + l2 * (w * w)
+
+
+@formula
+def penalty_slope(w, l1, l2):
+    """l1 sign w + 2 l2 w; the sign of 0 is 0."""
+    zero = like(w, 0)
+    sign = l1 if w > zero else (-l1 if w < zero else zero)
+    return sign + like(w, 2) * l2 * w

@@ -186,6 +186,15 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "sparsemax_loss": ("N", _DENSE_TARGETS, "dz z"),
     "one_hot": ("N", "out[N,C] labels:int32[N] on=float off=float", ""),
     "affine": ("N", "y[N,F] x[N,F] scale=float shift=float", ""),
+    "add": ("elements", "y[N,F] x[N,F] other[N,F]", "y x"),
+    "penalty": ("own", "w[P] l1=float l2=float guard=int", ""),
+    "penalty_gradient": ("P", "g[P] w[P] l1=float l2=float", "g"),
+    "activity_penalty": ("N", "values[N] y[N,F] l1=float l2=float", ""),
+    "activity_penalty_gradient": (
+        "elements",
+        "dx[N,F] dy[N,F] y[N,F] l1=float l2=float",
+        "dx dy",
+    ),
     "categorical_accuracy": ("N", "hits[N] z[N,C] labels:int32[N]", ""),
     "categorical_accuracy_soft": ("N", "hits[N] z[N,C] targets[N,C]", ""),
     "binary_accuracy": ("N", "hits[N] z[N,C] targets[N,C] threshold=float", ""),
@@ -201,13 +210,19 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "sum_of_squares": ("own", "sums:float64[B] g[P]", ""),
     "clip_norm": ("P", "g[P] sums:float64[B] limit=float", ""),
     "learning_rate": ("own", "rates:float64[R]", ""),
-    "weight_decay": ("P", "w[P] decay=float", ""),
-    "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int", "g"),
+    "weight_decay": ("P", "w[P] decay=float multiplier=float", ""),
+    "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int multiplier=float", "g"),
     "adam_rates": ("own", "beta_1=float beta_2=float", ""),
-    "adam": ("P", "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float", "g"),
+    "adam": (
+        "P",
+        "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float multiplier=float",
+        "g",
+    ),
     **{name: ("own", updates.rates_operands(name), "") for name in updates.RATES},
     **{name: ("P", updates.operands(name), "g") for name in updates.UPDATES},
     "weight_average": ("P", "average[P] w[P] momentum=float", ""),
+    "constrain_sign": ("P", "w[P]", ""),
+    "constrain_norm": ("own", "w[A,B,C] least=float most=float rate=float epsilon=float", ""),
 }
 
 NAMES = tuple(_TABLE)

@@ -29,6 +29,9 @@ STEP_NUMBERS = {
 }
 """Numbers of an update that vary by step, and their slots among the state's floats."""
 
+RATE_NUMBERS = ("learning_rate", "rate", "gradient_rate")
+"""Those in proportion to the learning rate: multiplied by the op's `multiplier`."""
+
 NORM_BLOCK = 4096
 """Elements whose squares are summed up in one: cut by shape, whatever the number of threads."""
 
@@ -150,7 +153,7 @@ def operands(name: str) -> str:
     update = UPDATES[name]
     scalars = [number for number in update.numbers if number not in STEP_NUMBERS]
     words = [f"{array}[P]" for array in ("w", "g", *update.means)]
-    return " ".join([*words, *(f"{scalar}=float" for scalar in scalars)])
+    return " ".join([*words, *(f"{scalar}=float" for scalar in (*scalars, "multiplier"))])
 
 
 def rates_operands(name: str) -> str:

@@ -4,11 +4,14 @@ from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, 
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.regularization import ActivityRegularization
+from fastnn.layers.residual import Residual
 from fastnn.layers.shape import Flatten, Input
 
 __all__ = [
     "ELU",
     "Activation",
+    "ActivityRegularization",
     "Dense",
     "Dropout",
     "Flatten",
@@ -16,6 +19,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "ReLU",
+    "Residual",
     "Sigmoid",
     "Softmax",
     "Tanh",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import activations
 from fastnn.engine.tape import Tape
-from fastnn.layers.base import Layer, Shape
+from fastnn.layers.base import Layer, Options, Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+OPTIONS = ("trainable", "learning_rate_multiplier")
+"""Those of `Layer` that have no place of their own among an activation's arguments."""
 
 
 class Activation(Layer):
@@ -29,7 +35,8 @@ class Activation(Layer):
     """
 
     def __init__(self, activation: str | None, name: str | None = None, **parameters: Any) -> None:
-        super().__init__(name)
+        options = {key: parameters.pop(key) for key in OPTIONS if key in parameters}
+        super().__init__(name, **options)
         owner = type(self).__name__
         self.activation = activations.check(activation, owner)
         self.arguments = activations.check_parameters(self.activation, parameters, owner)
@@ -61,7 +68,7 @@ class Activation(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"activation": self.activation, "name": self.name, **self.arguments}
+        return {"activation": self.activation, **self.arguments, **super().get_config()}
 
 
 class _Named(Activation):
@@ -74,7 +81,9 @@ class _Named(Activation):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"name": self.name, **self.arguments}
+        config = super().get_config()
+        del config["activation"]
+        return config
 
 
 class ReLU(_Named):
@@ -90,13 +99,14 @@ class LeakyReLU(_Named):
     ----------
     negative_slope : float in [0, inf)
         0.2 by default, as in ``keras.activations``; Keras's layer of this name has 0.3.
-    name : str, optional
+    **options
+        Those of `Layer`.
     """
 
     activation_name = "leaky_relu"
 
-    def __init__(self, negative_slope: float = 0.2, name: str | None = None) -> None:
-        super().__init__(name, negative_slope=negative_slope)
+    def __init__(self, negative_slope: float = 0.2, **options: Unpack[Options]) -> None:
+        super().__init__(negative_slope=negative_slope, **options)
 
 
 class ELU(_Named):
@@ -105,13 +115,14 @@ class ELU(_Named):
     Parameters
     ----------
     alpha : float in [0, inf)
-    name : str, optional
+    **options
+        Those of `Layer`.
     """
 
     activation_name = "elu"
 
-    def __init__(self, alpha: float = 1.0, name: str | None = None) -> None:
-        super().__init__(name, alpha=alpha)
+    def __init__(self, alpha: float = 1.0, **options: Unpack[Options]) -> None:
+        super().__init__(alpha=alpha, **options)
 
 
 class Sigmoid(_Named):

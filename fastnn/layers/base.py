@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import checks, initializers
+from fastnn import checks, constraints, initializers, regularizers
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
+from fastnn.layers.arrays import Array, Arrays, Parameters
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 DTYPES = ("float32", "float64")
 
 
-class Arrays(MutableMapping[str, Array]):
-    """Arrays by name whose memory is fixed: assigning to a name writes into its array."""
+class Options(TypedDict, total=False):
+    """What every layer takes by name."""
 
-    def __init__(self) -> None:
-        self._arrays: dict[str, Array] = {}
-
-    def __getitem__(self, name: str) -> Array:
-        return self._arrays[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self:
-            self._arrays[name] = np.asarray(checks.array(value, name, any_shape=True), order="C")
-            return
-        if np.shape(value) != self[name].shape:
-            raise ValueError(f"{name} has shape {self[name].shape}, got {np.shape(value)}")
-        self[name][...] = value
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name} cannot be removed from its layer")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        return repr(self._arrays)
-
-    def move(self, name: str, array: Array) -> None:
-        """Let `name` stand for other memory from now on."""
-        self._arrays[name] = array
-
-    def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Stand for `arrays` again, and no others."""
-        self._arrays = dict(arrays)
-
-
-class Parameters(Arrays):
-    """The same for parameters: only finite numbers are let in."""
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, checks.like(value, name, self[name]) if name in self else value)
+    name: str | None
+    trainable: bool
+    learning_rate_multiplier: float
 
 
 class Layer:
@@ -78,6 +42,12 @@ class Layer:
     ----------
     name : str, optional
         By default made of the class's name and the place in the model.
+    trainable : bool
+        Whether training changes its parameters. It may be set at any time, and counts from the
+        next `fit` on. A layer that is not is frozen: its gradients are not even computed.
+    learning_rate_multiplier : float, at least 0
+        By what the learning rate is multiplied for its parameters, decay included. It may be set
+        at any time, and counts from the next `fit` on.
 
     Examples
     --------
@@ -98,6 +68,7 @@ class Layer:
     input_shape: Shape | None = None
     output_shape: Shape | None = None
     _params: Parameters | None = None
+    _buffers: Parameters | None = None
     _grads: Arrays | None = None
     _seed: int | None = None
     _stream: int = 0
@@ -105,6 +76,7 @@ class Layer:
     _forwards: int = 0
     _tape: Eager | None = None
     _owner: object = None
+    _parent: Layer | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Refuse a class whose `forward` or `backward` its inherited ops would bypass."""
@@ -118,10 +90,51 @@ class Layer:
                     f"for compiled steps use {ops}; subclass Layer"
                 )
 
-    def __init__(self, name: str | None = None) -> None:
+    _trainable: bool = True
+    _learning_rate_multiplier: float = 1.0
+    _regularizers: Mapping[str, regularizers.L1L2] = MappingProxyType({})
+    _constraints: Mapping[str, constraints.Constraint] = MappingProxyType({})
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        trainable: bool = True,
+        learning_rate_multiplier: float = 1.0,
+    ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{type(self).__name__}: name must be a string, got {name!r}")
         self.name = name
+        self.trainable = trainable
+        self.learning_rate_multiplier = learning_rate_multiplier
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the parameters: never inside a layer of which it does not."""
+        return self._trainable and (self._parent is None or self._parent.trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{self.label}: trainable must be True or False, got {value!r}")
+        self._trainable = bool(value)
+
+    @property
+    def learning_rate_multiplier(self) -> float:
+        """By what the learning rate is multiplied for the layer's parameters."""
+        return self._learning_rate_multiplier
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: float) -> None:
+        self._learning_rate_multiplier = checks.number(
+            self.label, "learning_rate_multiplier", value, "[0, inf)"
+        )
+
+    @property
+    def rate_multiplier(self) -> float:
+        """The learning rate's multiplier, that of the layer around it included."""
+        around = 1.0 if self._parent is None else self._parent.rate_multiplier
+        return around * self.learning_rate_multiplier
 
     @property
     def params(self) -> Parameters:
@@ -129,6 +142,18 @@ class Layer:
         if self._params is None:
             self._params = Parameters()
         return self._params
+
+    @property
+    def buffers(self) -> Parameters:
+        """Arrays by name that are saved with the parameters, but not trained by gradients."""
+        if self._buffers is None:
+            self._buffers = Parameters()
+        return self._buffers
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Parameters and then buffers by name."""
+        return {**self.params, **self.buffers}
 
     @property
     def grads(self) -> Arrays:
@@ -145,6 +170,11 @@ class Layer:
     def in_python(self) -> bool:
         """Whether the layer exists only in Python, so that no program can hold it."""
         return type(self).forward_ops is Layer.forward_ops
+
+    @property
+    def taken(self) -> bool:
+        """Whether it belongs to a model, or to a layer around it."""
+        return self._owner is not None or self._parent is not None
 
     @property
     def built(self) -> bool:
@@ -191,11 +221,11 @@ class Layer:
         if seed is not None or self._seed is None:
             self._seed = new_seed() if seed is None else seed
         try:
-            if not self.params:  # else it was built by hand
+            if not self.weights:  # else it was built by hand
                 self.build(shape)
             self.output_shape = tuple(self.compute_output_shape(shape))
         except BaseException:
-            self._params = self._grads = None
+            self._params = self._buffers = self._grads = None
             raise
         self.input_shape = shape
 
@@ -204,22 +234,70 @@ class Layer:
         """What messages call the layer."""
         return self.name or type(self).__name__
 
-    def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform") -> Array:
-        """A new parameter, and its gradient under the same name; called in `build`."""
+    def add_weight(
+        self,
+        name: str,
+        shape: Shape,
+        initializer: Any = "glorot_uniform",
+        *,
+        regularizer: Any = None,
+        constraint: Any = None,
+        trainable: bool = True,
+    ) -> Array:
+        """A new parameter, and its gradient under the same name; called in `build`.
+
+        Parameters
+        ----------
+        name : str
+        shape : tuple of int
+        initializer : str or callable
+        regularizer : str or Regularizer, optional
+        constraint : str or Constraint, optional
+        trainable : bool
+            If False, it is no parameter but one of `buffers`, and has no gradient.
+
+        Returns
+        -------
+        ndarray
+        """
         if self._seed is None:
             self._seed = new_seed()
         checked = initializers.check(initializer, self.label, f"{name}_initializer")
-        stream = (self._stream << 16) + len(self.params)
+        penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
+        limit = constraints.check(constraint, self.label, f"{name}_constraint")
+        stream = (self._stream << 16) + len(self.weights)
         drawn = initializers.draw(checked, shape, initializers.generator(self._seed, stream))
+        if not trainable:
+            if penalty is not None or limit is not None:
+                raise ValueError(f"{self.label}: {name} is not trained, nothing can hold it small")
+            self.buffers[name] = drawn.astype(self.dtype)
+            return self.buffers[name]
         self.params[name] = drawn.astype(self.dtype)
         self.grads[name] = np.zeros(shape, self.dtype)
+        if penalty is not None:
+            self._regularizers = {**self._regularizers, name: penalty}
+        if limit is not None:
+            self._constraints = {**self._constraints, name: limit}
         return self.params[name]
 
     # What the planner asks of fastnn's own layers.
 
+    def inside(self) -> Sequence[Layer]:
+        """The layers that this one holds."""
+        return ()
+
+    def leaves(self) -> list[Layer]:
+        """The layers with weights of their own: all inside, itself if it holds none."""
+        return leaves(self.inside()) or [self]
+
     def stages(self) -> tuple[Layer, ...]:
         """The layers that this one is made of, in order."""
         return (self,)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has parameters that training changes."""
+        return self.trainable and bool(self.params)
 
     def forward_ops(self, tape: Tape, x: Any) -> Any:
         """Put the ops of the forward pass on `tape`; the output's handle."""
@@ -242,6 +320,31 @@ class Layer:
                 f"{self.label}.backward returned shape {np.shape(dx)}, expected {expected}"
             )
         return np.ascontiguousarray(dx, self.dtype)
+
+    def penalty_ops(self, tape: Tape) -> None:
+        """Put on `tape` what adds the regularizers' penalties to the loss, after the forward ops.
+
+        Those of a frozen layer's weights count, too, as in Keras.
+        """
+        for name, regularizer in self._regularizers.items():
+            tape.op(
+                "penalty",
+                w=self.params[name].reshape(-1),
+                guard=int(tape.training),
+                **regularizer.scalars(),
+            )
+
+    def penalty_gradient_ops(self, tape: Tape) -> None:
+        """Put on `tape` what adds the penalties' gradients to `grads`, after the backward ops."""
+        for name, regularizer in self._regularizers.items():
+            if self.trained:
+                g, w = self.grads[name].reshape(-1), self.params[name].reshape(-1)
+                tape.op("penalty_gradient", g=g, w=w, **regularizer.scalars())
+
+    def constraint_ops(self, tape: Tape) -> None:
+        """Put on `tape` what brings parameters back to their constraints, after the update."""
+        for name, constraint in self._constraints.items():
+            constraint.ops(tape, self.params[name])
 
     # Loops written by hand.
 
@@ -275,6 +378,7 @@ class Layer:
         y: Array = rows
         for stage in self.stages():
             y = stage.forward_ops(tape, y)
+        tape.flush()
         if training:
             self._tape = tape
         return y.copy() if np.may_share_memory(y, rows) else y
@@ -312,20 +416,58 @@ class Layer:
         dx: Array = gradient
         for stage in reversed(self.stages()):
             dx = stage.backward_ops(self._tape, dx, True)
+            stage.penalty_gradient_ops(self._tape)
         return dx.copy() if np.may_share_memory(dx, gradient) else dx
+
+    def penalty(self) -> float:
+        """What regularizers add to the loss for the weights, and the output of the last `forward`.
+
+        Of outputs only where that was in training.
+        """
+        tape = self._tape or Eager(1, self.dtype, cpu.new_state(), training=True)
+        sums = cpu.floats(tape.state)
+        before = sums[s.LOSS_SUM]
+        for stage in self.stages():
+            stage.penalty_ops(tape)
+        added = float(sums[s.LOSS_SUM] - before) / max(tape.rows, 1)
+        sums[s.LOSS_SUM] = before
+        return added
 
     def _require(self, way: str) -> None:
         """Refuse a layer of the user's that has not defined `forward` or `backward`."""
-        if self.in_python and getattr(type(self), way) is getattr(Layer, way):
+        bare = type(self).forward_ops is Layer.forward_ops
+        if bare and not self.inside() and getattr(type(self), way) is getattr(Layer, way):
             raise NotImplementedError(f"{type(self).__name__} does not define {way}")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make such a layer again."""
-        return {"name": self.name}
+        """The arguments that make such a layer again; of the options, those that are given."""
+        config: dict[str, Any] = {"name": self.name}
+        if not self._trainable:
+            config["trainable"] = False
+        if self.learning_rate_multiplier != 1.0:
+            config["learning_rate_multiplier"] = self.learning_rate_multiplier
+        return config
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items() if v is not None)
         return f"{type(self).__name__}({arguments})"
+
+
+def leaves(layers: Iterable[Layer]) -> list[Layer]:
+    """All layers with weights of their own among `layers`, those inside others too."""
+    return [leaf for layer in layers for leaf in layer.leaves()]
+
+
+def prepare_in_order(layers: Iterable[Layer], shape: Shape, dtype: str, seed: int | None) -> Shape:
+    """Build each of `layers` for the rows that the one before gives; the last one's output."""
+    for layer in layers:
+        layer.prepare(shape, dtype, seed)
+        assert layer.output_shape is not None
+        shape = layer.output_shape
+        for stage in layer.stages():
+            if not stage.built:
+                stage.prepare(shape, dtype, seed)
+    return shape
 
 
 def new_seed() -> int:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastnn import activations, checks, initializers
+from fastnn import activations, checks, constraints, initializers, regularizers
 from fastnn.engine.tape import Tape
 from fastnn.layers.activation import Activation
-from fastnn.layers.base import Array, Layer, Shape
+from fastnn.layers.arrays import Array
+from fastnn.layers.base import Layer, Options, Shape
+from fastnn.layers.regularization import ActivityRegularization
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Dense(Layer):
@@ -23,7 +28,14 @@ class Dense(Layer):
         Whether a bias is added.
     kernel_initializer, bias_initializer : str or callable
         A name out of ``fastnn.initializers.INITIALIZERS``, or ``f(shape, generator)``.
-    name : str, optional
+    kernel_regularizer, bias_regularizer : str or Regularizer, optional
+        What the loss grows by for the size of the weights.
+    activity_regularizer : str or Regularizer, optional
+        The same for the output: the mean over the batch's rows.
+    kernel_constraint, bias_constraint : str or Constraint, optional
+        What the weights are brought back to after every update.
+    **options
+        Those of `Layer`.
 
     Attributes
     ----------
@@ -45,9 +57,14 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | initializers.Initializer = "glorot_uniform",
         bias_initializer: str | initializers.Initializer = "zeros",
-        name: str | None = None,
+        kernel_regularizer: str | regularizers.L1L2 | None = None,
+        bias_regularizer: str | regularizers.L1L2 | None = None,
+        activity_regularizer: str | regularizers.L1L2 | None = None,
+        kernel_constraint: str | constraints.Constraint | None = None,
+        bias_constraint: str | constraints.Constraint | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(name)
+        super().__init__(**options)
         self.units = checks.integer("Dense", "units", units, 1)
         self.activation = activations.check(activation, "Dense")
         self.use_bias = bool(use_bias)
@@ -55,8 +72,22 @@ class Dense(Layer):
             kernel_initializer, "Dense", "kernel_initializer"
         )
         self.bias_initializer = initializers.check(bias_initializer, "Dense", "bias_initializer")
-        self._activation = Activation(self.activation)
-        self._stages = (self, self._activation) if self.activation != "linear" else (self,)
+        self.kernel_regularizer, self.bias_regularizer, self.activity_regularizer = (
+            regularizers.check(given, "Dense", f"{of}_regularizer")
+            for of, given in (
+                ("kernel", kernel_regularizer),
+                ("bias", bias_regularizer),
+                ("activity", activity_regularizer),
+            )
+        )
+        self.kernel_constraint = constraints.check(kernel_constraint, "Dense", "kernel_constraint")
+        self.bias_constraint = constraints.check(bias_constraint, "Dense", "bias_constraint")
+        stages: list[Layer] = [self]
+        if self.activation != "linear":
+            stages.append(Activation(self.activation))
+        if (penalty := self.activity_regularizer) is not None:
+            stages.append(ActivityRegularization(penalty.l1, penalty.l2))
+        self._stages = tuple(stages)
 
     @property
     def kernel(self) -> Array:
@@ -90,9 +121,21 @@ class Dense(Layer):
             raise ValueError(
                 f"{self.label}: rows must be vectors, got shape {input_shape}; put Flatten() before"
             )
-        self.add_weight("kernel", (input_shape[0], self.units), self.kernel_initializer)
+        self.add_weight(
+            "kernel",
+            (input_shape[0], self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
         if self.use_bias:
-            self.add_weight("bias", (self.units,), self.bias_initializer)
+            self.add_weight(
+                "bias",
+                (self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``(units,)``."""
@@ -112,13 +155,14 @@ class Dense(Layer):
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
         """``dw = xᵀ·dy``, ``db = Σ dy`` and ``dx = dy·wᵀ``."""
         (x,) = tape.saved(self)
-        tape.op(
-            "dense_backward_kernel",
-            dw=self.grads["kernel"],
-            db=self.grads.get("bias"),
-            x=x,
-            dy=dy,
-        )
+        if self.trainable:
+            tape.op(
+                "dense_backward_kernel",
+                dw=self.grads["kernel"],
+                db=self.grads.get("bias"),
+                x=x,
+                dy=dy,
+            )
         if not wants_dx:
             return None
         dx = tape.new(tuple(x.shape[1:]))
@@ -133,5 +177,10 @@ class Dense(Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": self.kernel_initializer,
             "bias_initializer": self.bias_initializer,
-            "name": self.name,
+            "kernel_regularizer": self.kernel_regularizer,
+            "bias_regularizer": self.bias_regularizer,
+            "activity_regularizer": self.activity_regularizer,
+            "kernel_constraint": self.kernel_constraint,
+            "bias_constraint": self.bias_constraint,
+            **super().get_config(),
         }

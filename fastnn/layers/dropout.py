@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import checks
 from fastnn.engine.tape import Tape
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Dropout(Layer):
@@ -22,7 +25,8 @@ class Dropout(Layer):
         Probability that an element is dropped.
     seed : int, optional
         Of the masks, where the layer stands alone; in a model they follow the model's seed.
-    name : str, optional
+    **options
+        Those of `Layer`.
 
     Examples
     --------
@@ -31,8 +35,8 @@ class Dropout(Layer):
     2.0
     """
 
-    def __init__(self, rate: float, seed: int | None = None, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(self, rate: float, seed: int | None = None, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
         self.rate = checks.number("Dropout", "rate", rate, "[0, 1)")
         self.seed = seed if seed is None else checks.seed("Dropout", seed)
         self._seed = self.seed
@@ -54,4 +58,4 @@ class Dropout(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"rate": self.rate, "seed": self.seed, "name": self.name}
+        return {"rate": self.rate, "seed": self.seed, **super().get_config()}

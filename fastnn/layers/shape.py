@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import checks
 from fastnn.engine.tape import Tape
-from fastnn.layers.base import Layer, Shape
+from fastnn.layers.base import Layer, Options, Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Input(Layer):
@@ -17,11 +20,12 @@ class Input(Layer):
     ----------
     shape : tuple of int
         Without the batch.
-    name : str, optional
+    **options
+        Those of `Layer`.
     """
 
-    def __init__(self, shape: Shape | int, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(self, shape: Shape | int, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
         self.shape = checks.shape(shape, "Input: shape")
 
     def build(self, input_shape: Shape) -> None:
@@ -39,7 +43,7 @@ class Input(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"shape": list(self.shape), "name": self.name}
+        return {"shape": list(self.shape), **super().get_config()}
 
 
 class Flatten(Layer):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn import checks
 from fastnn.optimizers.base import AVERAGE as AVERAGE
+from fastnn.optimizers.base import Group as Group
 from fastnn.optimizers.base import Optimizer, Options
 from fastnn.schedules import Schedule
 
@@ -391,13 +393,4 @@ def check(optimizer: object) -> Optimizer:
     ValueError, TypeError
         If it is neither a name out of `OPTIMIZERS` nor an `Optimizer`.
     """
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        return optimizer()
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
-            names = ", ".join(OPTIMIZERS)
-            raise ValueError(f"compile: optimizer must be one of {names}, got {optimizer!r}")
-        return OPTIMIZERS[optimizer.lower()]()
-    raise TypeError(f"compile: optimizer must be a name or an Optimizer, got {optimizer!r}")
+    return checks.named(optimizer, OPTIMIZERS, Optimizer, "compile: optimizer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,22 @@ from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
 from fastnn.kernels.signatures import signature
 from fastnn.kernels.updates import NORM_BLOCK
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, leaves
 from fastnn.schedules import Schedule
 
 Array = npt.NDArray[Any]
 
 AVERAGE = "average"
 """The vector of averaged weights, among those that an optimizer keeps."""
+
+
+class Group(NamedTuple):
+    """Parameters w (P,) that are updated alike, their gradients, and the optimizer's vectors."""
+
+    w: Any
+    g: Any
+    slots: dict[str, Any]
+    multiplier: float = 1.0
 
 
 class Options(TypedDict, total=False):
@@ -161,8 +170,10 @@ class Optimizer:
                 of_all = self.clipnorm is None
                 tape.check("clip_norm", g=g, sums=sums if of_all else part, limit=limit)
 
-    def update_ops(self, tape: Tape, w: Any, g: Any, slots: dict[str, Any]) -> None:
-        """Put on `tape` the update of parameters w (P,) by the gradient g (P,)."""
+    def update_ops(
+        self, tape: Tape, groups: Sequence[Group], constrained: Sequence[Layer] = ()
+    ) -> None:
+        """Put on `tape` the update of all groups, and what holds layers to their constraints."""
         scalars = self.scalars()
 
         def taken(op: str) -> dict[str, float]:
@@ -170,14 +181,19 @@ class Optimizer:
 
         if self.rates_op is not None:
             tape.op(self.rates_op, **taken(self.rates_op))
-        if self.weight_decay:
-            tape.commit("weight_decay", w=w, decay=self.weight_decay)
-        own = {slot: slots[slot] for slot in self.slots}
-        put = tape.commit if self.use_ema else tape.update
-        put(self.op, w=w, g=g, **own, **taken(self.op))
-        if self.use_ema:
+        for w, g, slots, multiplier in groups:
+            scalars["multiplier"] = multiplier
+            if self.weight_decay:
+                scalars["decay"] = self.weight_decay
+                tape.commit("weight_decay", w=w, **taken("weight_decay"))
+            own = {slot: slots[slot] for slot in self.slots}
+            tape.commit(self.op, w=w, g=g, **own, **taken(self.op))
+        for layer in constrained:
+            layer.constraint_ops(tape)
+        for w, _, slots, _ in groups if self.use_ema else ():
             average = slots[AVERAGE]
-            tape.update("weight_average", average=average, w=w, momentum=self.ema_momentum)
+            tape.commit("weight_average", average=average, w=w, momentum=self.ema_momentum)
+        tape.update()
 
     def _own(self, layer: Layer) -> dict[str, dict[str, Array]]:
         """The vectors kept for a layer that is trained by hand, by parameter."""
@@ -203,7 +219,7 @@ class Optimizer:
             be; it keeps its old value.
         """
         step, finite = self._steps, True
-        listed = [layers] if isinstance(layers, Layer) else list(layers)
+        listed = [layer for layer in leaves(_listed(layers)) if layer.trained]
         state = cpu.new_state()
         state[s.STEP] = step
         cpu.floats(state)[s.LEARNING_RATE] = self.rates(step, step + 1)[0]
@@ -216,11 +232,14 @@ class Optimizer:
         if tape.stopped:
             raise cpu.diverged(step, "a gradient")
         for layer in listed:
+            groups = []
             for name, slots in self._own(layer).items():
                 w, g = layer.params[name].reshape(-1), layer.grads[name].reshape(-1)
-                tape = Eager(0, layer.dtype, state.copy())
-                self.update_ops(tape, w, g, {slot: v.reshape(-1) for slot, v in slots.items()})
-                finite &= not tape.stopped
+                flat = {slot: v.reshape(-1) for slot, v in slots.items()}
+                groups.append(Group(w, g, flat, layer.rate_multiplier))
+            tape = Eager(0, layer.dtype, state.copy())
+            self.update_ops(tape, groups, [layer])
+            finite &= not tape.stopped
         self._steps = step + 1
         if not finite:
             raise cpu.diverged(step, "a gradient")
@@ -235,9 +254,9 @@ class Optimizer:
         """
         if not self.use_ema:
             raise RuntimeError(f"{type(self).__name__}: finalize needs use_ema=True")
-        listed = [layers] if isinstance(layers, Layer) else list(layers)
+        listed = [layer for layer in leaves(_listed(layers)) if layer.trained]
         for layer in listed:
-            if layer.params and id(layer) not in self._by_hand:
+            if id(layer) not in self._by_hand:
                 raise RuntimeError(
                     f"{type(self).__name__}: finalize: {layer.label} was never given to update; "
                     "of a model, model.take_average() puts the averages in place"
@@ -260,3 +279,7 @@ class Optimizer:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def _listed(layers: Layer | Iterable[Layer]) -> Iterable[Layer]:
+    return [layers] if isinstance(layers, Layer) else layers

@@ -10,6 +10,7 @@ from fastnn import checks
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.kernels import state as s
+from fastnn.layers.base import leaves
 from fastnn.training import planner
 
 if TYPE_CHECKING:
@@ -124,9 +125,11 @@ def _wide_copy(model: Sequential, x: Any) -> Sequential:
 
 def _again(layer: Layer) -> Layer:
     """A layer like this one, of its configuration."""
-    kind = type(layer)
+    kind, config = type(layer), layer.get_config()
+    if layer.inside():
+        config["layers"] = [_again(inner) for inner in layer.inside()]
     try:
-        made: Layer = kind(**layer.get_config())
+        made: Layer = kind(**config)
     except TypeError as error:
         raise TypeError(
             f"gradcheck: {layer.label} cannot be made again of its get_config: {error}"
@@ -163,7 +166,8 @@ class _Trial:
         planner.gradient_step(tape, self._layers, self._loss, [], self._sources, "float64")
         return [
             (f"{layer.label}.{name}", w.reshape(-1), layer.grads[name].reshape(-1).copy())
-            for layer in self._layers
+            for layer in leaves(self._layers)
+            if layer.trained
             for name, w in layer.params.items()
         ]
 

@@ -13,10 +13,10 @@ from fastnn import metrics as metrics_module
 from fastnn.engine.tape import Tape
 from fastnn.kernels import state as s
 from fastnn.layers.activation import Activation
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, leaves
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
-from fastnn.optimizers import Optimizer
+from fastnn.optimizers import Group, Optimizer
 
 
 class Sources(NamedTuple):
@@ -43,14 +43,36 @@ class Flat(NamedTuple):
     slots: dict[str, Any]
 
 
+def groups_of(layers: Sequence[Layer], flat: Flat) -> list[Group]:
+    """The parts of the flat vectors that are trained: neighbours with one multiplier are one."""
+    spans: list[tuple[int, int, float]] = []
+    begin = 0
+    for layer in leaves(layers):
+        end = begin + sum(w.size for w in layer.params.values())
+        if layer.trained:
+            multiplier = layer.rate_multiplier
+            joined = spans and spans[-1][1:] == (begin, multiplier)
+            spans.append((spans.pop()[0] if joined else begin, end, multiplier))
+        begin = end
+    return [
+        Group(
+            flat.parameters[first:last],
+            flat.gradients[first:last],
+            {name: vector[first:last] for name, vector in flat.slots.items()},
+            multiplier,
+        )
+        for first, last, multiplier in spans
+    ]
+
+
 def stages_of(layers: Sequence[Layer]) -> list[Layer]:
     """The layers taken apart into the stages that they are made of."""
     return [stage for layer in layers for stage in layer.stages()]
 
 
 def _trained(stages: Sequence[Layer]) -> list[bool]:
-    """Which stages want a gradient: those with parameters, and what only Python knows."""
-    return [bool(stage.params) or stage.in_python for stage in stages]
+    """Which stages want a gradient: those to be trained, and what only Python knows."""
+    return [stage.trained or stage.in_python for stage in stages]
 
 
 def check_trainable(layers: Sequence[Layer]) -> None:
@@ -108,6 +130,7 @@ def _forward(tape: Tape, stages: Sequence[Layer], x: Any) -> Any:
 
 def _evaluate(
     tape: Tape,
+    stages: Sequence[Layer],
     z: Any,
     targets: Any,
     weights: Any,
@@ -118,11 +141,15 @@ def _evaluate(
 ) -> Any:
     """Add up loss and metrics in the state and in `sums`; the handle of the loss's gradient.
 
+    What `stages`, all of the model's, add to the loss counts.
+
     The metrics come first: after them the loss may write its gradient over z.
     """
     metrics_module.accumulate(tape, metrics, z, targets, loss, logits, sums)
     losses, dz = loss.ops(tape, z, targets, weights, logits)
     tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
+    for stage in stages:
+        stage.penalty_ops(tape)
     return dz
 
 
@@ -138,7 +165,7 @@ def gradient_step(
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
-    delta = _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
+    delta = _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources.sums)
     if tape.stopped:
         return
     trained = _trained(stages)
@@ -146,6 +173,7 @@ def gradient_step(
         if not any(trained[: index + 1]):
             break
         delta = stages[index].backward_ops(tape, delta, any(trained[:index]))
+        stages[index].penalty_gradient_ops(tape)
 
 
 def training_step(
@@ -162,13 +190,15 @@ def training_step(
     gradient_step(tape, layers, loss, metrics, sources, dtype)
     if tape.stopped:
         return
-    tape.check("guard", g=flat.gradients)
+    groups, trained = groups_of(layers, flat), [layer for layer in leaves(layers) if layer.trained]
+    for group in groups:
+        tape.check("guard", g=group.g)
     optimizer.clip_ops(
-        tape, [layer.grads[name].reshape(-1) for layer in layers for name in layer.params]
+        tape, [layer.grads[name].reshape(-1) for layer in trained for name in layer.params]
     )
     if sources.rates is not None:
         tape.op("learning_rate", rates=sources.rates)
-    optimizer.update_ops(tape, flat.parameters, flat.gradients, flat.slots)
+    optimizer.update_ops(tape, groups, trained)
 
 
 def evaluation_step(
@@ -183,7 +213,7 @@ def evaluation_step(
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
-    _evaluate(tape, z, targets, weights, loss, metrics, logits, sources.sums)
+    _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources.sums)
 
 
 def prediction_step(tape: Tape, layers: Sequence[Layer], sources: Sources, dtype: str) -> None:

@@ -40,6 +40,7 @@ from fastnn.kernels.cpu import (
     optimizers,
     pointwise,
     random,
+    regularization,
     softmax,
     sparsemax,
     steps,
@@ -61,6 +62,7 @@ _ROOMS = (
     optimizers,
     pointwise,
     random,
+    regularization,
     softmax,
     sparsemax,
     targets,
@@ -227,7 +229,7 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     kernel = factory(op.name)(*element_types)
     namespace: dict[str, Any] = {}
     for item in ITEM_BYTES:
-        for dimensions in (1, 2):
+        for dimensions in (1, 2, 3):
             namespace[f"view_{item}_{dimensions}"] = view(item, dimensions)
     namespace["kernel"] = kernel
     if name == op.name:

@@ -1,4 +1,4 @@
-"""Activations, element by element: the kernels of each line of the table in `activations`.
+"""Element by element: the kernels of each activation in the table of `activations`, and sums.
 
 A kernel may be given one array as output and input. The loop then is compiled with that one array
 in both places: told apart only at run time, the two would look as if they overlapped, and LLVM
@@ -66,6 +66,24 @@ def activation_backward(line: Elementwise) -> Callable[[str], Any]:
             loop(dx, dy, x, parameter)
 
     return lambda type_name: of_output if line.of == "y" else of_input
+
+
+def add(type_name: str) -> Any:
+    """The kernel ``y = x + other``, overwriting y; one-dimensional, any length."""
+
+    @inlined
+    def loop(y, x, other):
+        for i in range(y.size):
+            y[i] = x[i] + other[i]
+
+    @kernel
+    def add(y, x, other):
+        if address(y) == address(x):
+            loop(y, y, other)
+        else:
+            loop(y, x, other)
+
+    return add
 
 
 @cache

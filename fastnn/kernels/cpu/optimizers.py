@@ -25,7 +25,7 @@ from fastnn.kernels.cpu.settings import exact, inlined, kernel, reduction
 from fastnn.kernels.cpu.steps import atomic_add, atomic_store
 from fastnn.kernels.scalar import flushed, is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
-from fastnn.kernels.updates import NORM_BLOCK, RATES, STEP_NUMBERS, UPDATES
+from fastnn.kernels.updates import NORM_BLOCK, RATE_NUMBERS, RATES, STEP_NUMBERS, UPDATES
 
 
 def _zero_or_nan(type_name: str) -> Any:
@@ -123,7 +123,7 @@ def sum_of_squares(type_name: str) -> Any:
     def of_block(g, first, last):
         total = 0.0
         for i in range(first, last):
-            total += float(g[i]) * float(g[i])
+            total += np.float64(g[i]) * np.float64(g[i])
         return total
 
     @kernel
@@ -181,8 +181,9 @@ def weight_decay(type_name: str) -> Any:
         return bad
 
     @kernel
-    def weight_decay(w, decay, state, floats):
-        if shrink(w, real(1.0 - floats[slot_of.LEARNING_RATE] * decay)) > real(0):
+    def weight_decay(w, decay, multiplier, state, floats):
+        learning_rate = floats[slot_of.LEARNING_RATE] * multiplier
+        if shrink(w, real(1.0 - learning_rate * decay)) > real(0):
             raise_flag(state)
 
     return weight_decay
@@ -236,8 +237,8 @@ def sgd(type_name: str) -> Any:
         return bad
 
     @kernel
-    def sgd(w, g, velocity, momentum, nesterov, state, floats):
-        learning_rate = real(floats[slot_of.LEARNING_RATE])
+    def sgd(w, g, velocity, momentum, nesterov, multiplier, state, floats):
+        learning_rate = real(floats[slot_of.LEARNING_RATE] * multiplier)
         if address(velocity) == 0:
             bad = plain(w, g, learning_rate)
         else:
@@ -268,7 +269,7 @@ def adam(type_name: str) -> Any:
     real, update = getattr(np, type_name), adam_row(type_name)
 
     @kernel
-    def adam(w, g, m, v, beta_1, beta_2, epsilon, state, floats):
+    def adam(w, g, m, v, beta_1, beta_2, epsilon, multiplier, state, floats):
         bad = update(
             address(w),
             address(g),
@@ -279,7 +280,7 @@ def adam(type_name: str) -> Any:
             real(1.0 - beta_1),
             real(beta_2),
             real(1.0 - beta_2),
-            real(floats[slot_of.UPDATE_RATE]),
+            real(floats[slot_of.UPDATE_RATE] * multiplier),
             real(floats[slot_of.UPDATE_CORRECTION]),
             real(epsilon),
         )
@@ -295,10 +296,11 @@ def _update(name: str, type_name: str) -> Any:
     element, zero, one = exact(update.formula), real(0), real(1)
     changed = ("w", *update.means)
     own = [number for number in update.numbers if number not in STEP_NUMBERS]
-    values = [
-        f"real(floats[{STEP_NUMBERS[number]}])" if number in STEP_NUMBERS else f"real({number})"
-        for number in update.numbers
-    ]
+
+    def value(number: str) -> str:
+        text = f"floats[{STEP_NUMBERS[number]}]" if number in STEP_NUMBERS else number
+        return f"real({text} * multiplier)" if number in RATE_NUMBERS else f"real({text})"
+
     arrays = ", ".join(["w", "g", *update.means])
     kept = [("w", "new_w"), *((mean, f"flushed(new_{mean})") for mean in update.means)]
     text = "\n".join([
@@ -312,8 +314,8 @@ def _update(name: str, type_name: str) -> Any:
         *(f"        {a}[i] = {value} if finite else {a}[i]" for a, value in kept),
         "        bad += zero if finite else one",
         "    return bad",
-        f"def {name}({arrays}, {''.join(f'{number}, ' for number in own)}state, floats):",
-        f"    if loop({arrays}, {', '.join(values)}) > zero:",
+        f"def {name}({arrays}, {''.join(f'{n}, ' for n in own)}multiplier, state, floats):",
+        f"    if loop({arrays}, {', '.join(map(value, update.numbers))}) > zero:",
         "        raise_flag(state)",
     ])  # fmt: skip
     namespace = {

@@ -13,3 +13,4 @@ from fastnn.kernels.reference.networks import *  # noqa: F403
 from fastnn.kernels.reference.normalization import *  # noqa: F403
 from fastnn.kernels.reference.optimizers import *  # noqa: F403
 from fastnn.kernels.reference.random import *  # noqa: F403
+from fastnn.kernels.reference.regularization import *  # noqa: F403
