@@ -4,21 +4,27 @@ from fastnn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Sigmoid, 
 from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
+from fastnn.layers.scaling import Normalization, Rescaling
 from fastnn.layers.shape import Flatten, Input
 
 __all__ = [
     "ELU",
     "Activation",
     "ActivityRegularization",
+    "BatchNormalization",
     "Dense",
     "Dropout",
     "Flatten",
     "Input",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
+    "Normalization",
     "ReLU",
+    "Rescaling",
     "Residual",
     "Sigmoid",
     "Softmax",

@@ -15,6 +15,7 @@ from fastnn.kernels.cpu import blocks
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.normalization import begin_of
 from fastnn.kernels.cpu.settings import VECTOR_BYTES, inlined, kernel
+from fastnn.kernels.normalization import KEPT, SLICES
 from fastnn.kernels.signatures import ITEM_BYTES
 
 SIDE_BY_SIDE = 4
@@ -26,14 +27,8 @@ SHORT_SIDE_BY_SIDE = 8 if VECTOR_BYTES == 64 else 4
 SHORT = 1024
 """Bytes of a row that is short: eight of them, in and out, fill no more than half the L1 cache."""
 
-KEPT = 3
-"""Numbers that are kept of a row: `mean`, `factor` and `sum` of ``x̂ = factor·(x − mean) + sum``."""
-
-SLICES = 16
-"""Most parts of a batch whose sums are taken apart, by whichever thread, and then added up."""
-
 SLICE = 64
-"""Fewest rows of such a part, where there is more than one."""
+"""Fewest rows of one of the parts that a batch is cut into, where it is cut."""
 
 
 @blocks.loop(6, 1)
