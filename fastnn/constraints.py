@@ -19,6 +19,9 @@ EPSILON = 1e-7
 class Constraint:
     """What holds of weights after every update."""
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse weights of a shape that it does not suit."""
+
     def ops(self, tape: Tape, w: Any) -> None:
         """Put on `tape` what brings the array w back, in place."""
         raise NotImplementedError
@@ -67,13 +70,17 @@ class MinMaxNorm(Constraint):
         self.rate = checks.number(name, "rate", rate, "[0, 1]")
         self.axis = checks.integer(name, "axis", axis, -(1 << 16))
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse weights that have no such axis."""
+        rank = len(shape)
+        if not -rank <= self.axis < rank:
+            raise ValueError(
+                f"{type(self).__name__}: axis must be in [{-rank}, {rank - 1}] "
+                f"for weights of shape {shape}, got {self.axis}"
+            )
+
     def ops(self, tape: Tape, w: Any) -> None:
         """Put on `tape` what brings the array w back, in place."""
-        if not -w.ndim <= self.axis < w.ndim:
-            raise ValueError(
-                f"{type(self).__name__}: axis must be in [{-w.ndim}, {w.ndim - 1}] "
-                f"for weights of shape {w.shape}, got {self.axis}"
-            )
         axis = self.axis % w.ndim
         before, after = math.prod(w.shape[:axis]), math.prod(w.shape[axis + 1 :])
         tape.commit(

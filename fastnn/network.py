@@ -279,7 +279,7 @@ class Network:
         shapes = self.layers[0].input_shape or (), self.output_shape
         x, out = (np.empty((0, *shape), self.dtype) for shape in shapes)
         sources = planner.Sources(x=x, out=out)
-        step = self._compiled("predict", self._prediction_step, sources, rows, verbose)
+        step = self._compiled("forward", self._prediction_step, sources, rows, verbose)
         return inference.Forward(step, *shapes)
 
     def _pass(
@@ -321,7 +321,9 @@ class Network:
         with self._lock:
             compiled = self._programs.get(key)
             if compiled is None:
-                compiled = CompiledStep(step, sources, rows, self.dtype, kind == "train")
+                compiled = CompiledStep(
+                    step, sources, rows, self.dtype, kind == "train", at_once=kind == "forward"
+                )
                 while len(self._programs) >= KEPT_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
                 self._programs[key] = compiled

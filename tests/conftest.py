@@ -23,3 +23,14 @@ def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own, of NumPy 2
         yield module
+
+
+@pytest.fixture
+def keras_in_float64(keras: Any) -> Any:
+    """Keras with float64 as its default type."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield keras
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])

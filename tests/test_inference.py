@@ -20,6 +20,7 @@ import fastnn.network
 from fastnn import checks
 from fastnn.engine.linking import Linked
 from fastnn.engine.program import Program
+from fastnn.training.inference import COPIED_BYTES
 from fastnn.training.loop import KEPT_RUNS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -67,6 +68,30 @@ def test_any_split_of_the_rows_gives_the_same_bits(dtype: str, source: str) -> N
         assert_same(model.predict(x[:count]), whole[:count])
         for begin in (0, 40, ROWS - count):
             assert_same(compiled(x[begin : begin + count]), whole[begin : begin + count])
+
+
+def test_many_rows_are_read_where_they_lie_and_others_copied() -> None:
+    """In turns, through one linked program; what was read before is never read again."""
+    count = COPIED_BYTES // (4 * FEATURES) + 1
+    model, x = network(), rows_of(2 * count)
+    compiled = model.compiled_predict(count)
+    expected = model.predict(x, batch_size=100)
+    misaligned = np.frombuffer(b"_" + x[:count].tobytes(), np.uint8)[1:].view(np.float32)
+    misaligned = misaligned.reshape(count, FEATURES)
+    assert not misaligned.flags.aligned
+    for rows, answer in (
+        (x[:count], expected[:count]),
+        (x[::2], expected[::2]),
+        (x[count:].copy(), expected[count:]),
+        (x[:count].astype(">f4"), expected[:count]),
+        (x[count:].astype(np.float64), expected[count:]),
+        (misaligned, expected[:count]),
+    ):
+        before = rows.copy()
+        assert_same(model.predict(rows), answer)
+        assert_same(compiled(rows), answer)
+        assert_same(model.predict(rows[:3]), answer[:3])
+        np.testing.assert_array_equal(rows, before)
 
 
 def test_rows_need_not_lie_together() -> None:

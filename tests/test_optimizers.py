@@ -194,14 +194,6 @@ def test_100_steps_follow_the_library(
         assert abs(actual[-1] - own_path(make(kind))[-1]).max() > 100 * TOLERANCE
 
 
-@pytest.fixture
-def keras_in_float64(keras: Any) -> Any:
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")
-    yield keras
-    keras.config.set_floatx(before)
-
-
 @pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm", "clipvalue"])
 def test_gradients_are_clipped_as_by_keras(option: str, keras: Any) -> None:
     rng = np.random.default_rng(1)

@@ -101,6 +101,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "nadam": (W, X, Y, P, 3, 0.1),
     "adamax": (W, X, Y, P, 3, 0.1),
     "lion": (W, X, Y, 0.1),
+    "penalty": (W, 0.1, 0.2),
+    "penalty_gradient": (W, 0.1, 0.2),
+    "constrain_sign": (SIGNS,),
+    "constrain_norm": (W, 1, 0.5, 0.9, 0.5, 1e-7),
     "weight_decay": (W, 0.1, 0.5),
     "weight_average": (W, X, 3, 0.9),
 }

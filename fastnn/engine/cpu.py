@@ -244,7 +244,7 @@ class Team:
 
     def _lead(self, rank: int, jobs: queue.SimpleQueue[_Task | None]) -> None:
         """The first thread: calls the others, does its part, waits for theirs."""
-        self._spread(rank)
+        self._keep_to_core(rank)
         while (task := jobs.get()) is not None:
             if task.begun:
                 continue  # handed over twice
@@ -259,12 +259,12 @@ class Team:
             task.bell.release()
 
     def _follow(self, rank: int, jobs: queue.SimpleQueue[_Task | None]) -> None:
-        self._spread(rank)
+        self._keep_to_core(rank)
         while (task := jobs.get()) is not None:
             task.do(rank)
             self._done.put(rank)
 
-    def _spread(self, rank: int) -> None:
+    def _keep_to_core(self, rank: int) -> None:
         """Keep this thread to a core of its own, where there is just one for each.
 
         Left to itself, the system wakes a thread on the core of the one that calls it, and takes

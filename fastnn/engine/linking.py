@@ -52,7 +52,10 @@ class Linked:
 
     def bind(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Let the code run over `arrays`, which must outlive its use."""
-        for name, places in self._places.items():
-            address = arrays[name].ctypes.data
-            for place in places:
-                self._words[place] = address
+        for name in self._places:
+            self.bind_one(name, arrays[name].ctypes.data)
+
+    def bind_one(self, name: str, address: int) -> None:
+        """Let the code find the array called `name` at an address."""
+        for place in self._places[name]:
+            self._words[place] = address

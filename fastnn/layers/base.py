@@ -265,6 +265,8 @@ class Layer:
         checked = initializers.check(initializer, self.label, f"{name}_initializer")
         penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
         limit = constraints.check(constraint, self.label, f"{name}_constraint")
+        if limit is not None:
+            limit.check(shape)
         stream = (self._stream << 16) + len(self.weights)
         drawn = initializers.draw(checked, shape, initializers.generator(self._seed, stream))
         if not trainable:
@@ -324,9 +326,9 @@ class Layer:
     def penalty_ops(self, tape: Tape) -> None:
         """Put on `tape` what adds the regularizers' penalties to the loss, after the forward ops.
 
-        Those of a frozen layer's weights count, too, as in Keras.
+        Those of a frozen layer's weights do not count, as in Keras.
         """
-        for name, regularizer in self._regularizers.items():
+        for name, regularizer in self._regularizers.items() if self.trained else ():
             tape.op(
                 "penalty",
                 w=self.params[name].reshape(-1),
@@ -336,10 +338,9 @@ class Layer:
 
     def penalty_gradient_ops(self, tape: Tape) -> None:
         """Put on `tape` what adds the penalties' gradients to `grads`, after the backward ops."""
-        for name, regularizer in self._regularizers.items():
-            if self.trained:
-                g, w = self.grads[name].reshape(-1), self.params[name].reshape(-1)
-                tape.op("penalty_gradient", g=g, w=w, **regularizer.scalars())
+        for name, regularizer in self._regularizers.items() if self.trained else ():
+            g, w = self.grads[name].reshape(-1), self.params[name].reshape(-1)
+            tape.op("penalty_gradient", g=g, w=w, **regularizer.scalars())
 
     def constraint_ops(self, tape: Tape) -> None:
         """Put on `tape` what brings parameters back to their constraints, after the update."""
@@ -420,15 +421,15 @@ class Layer:
         return dx.copy() if np.may_share_memory(dx, gradient) else dx
 
     def penalty(self) -> float:
-        """What regularizers add to the loss for the weights, and the output of the last `forward`.
-
-        Of outputs only where that was in training.
-        """
+        """What regularizers add to the loss: of weights, and of the last training output."""
         tape = self._tape or Eager(1, self.dtype, cpu.new_state(), training=True)
         sums = cpu.floats(tape.state)
         before = sums[s.LOSS_SUM]
         for stage in self.stages():
-            stage.penalty_ops(tape)
+            if self._tape is None:
+                Layer.penalty_ops(stage, tape)
+            else:
+                stage.penalty_ops(tape)
         added = float(sums[s.LOSS_SUM] - before) / max(tape.rows, 1)
         sums[s.LOSS_SUM] = before
         return added

@@ -58,6 +58,8 @@ start of its threads."""
 class CompiledStep:
     """A step's program, for batches of up to `rows` rows, and what passes over it have left.
 
+    With `at_once` rows are read where they lie: `x` then is the batch itself.
+
     Parameters
     ----------
     step : Step
@@ -67,14 +69,26 @@ class CompiledStep:
     dtype : str
         Element type of the network.
     training : bool
+    at_once : bool
     """
 
-    def __init__(self, step: Step, like: Sources, rows: int, dtype: str, training: bool) -> None:
+    def __init__(
+        self,
+        step: Step,
+        like: Sources,
+        rows: int,
+        dtype: str,
+        training: bool,
+        at_once: bool = False,
+    ) -> None:
         self.program = Program(rows, dtype, training)
+        # How many rows an outside array has is not known here, and never looked at.
+        lengths = {name: None if at_once and name == "x" else 0 for name in Sources._fields}
         handles = [
-            # How many rows an outside array has is not known here, and never looked at.
-            None if a is None else self.program.external(n, (0, *a.shape[1:]), str(a.dtype))
-            for n, a in zip(Sources._fields, like, strict=True)
+            None
+            if a is None
+            else self.program.external(name, (lengths[name], *a.shape[1:]), str(a.dtype))
+            for name, a in zip(Sources._fields, like, strict=True)
         ]
         step(self.program, Sources(*handles))
         by_team = self.program.cost() >= cpu.TEAM_COST and get_num_threads() > 1

@@ -106,7 +106,9 @@ def split_fused(stages: list[Layer], loss: Loss) -> tuple[list[Layer], bool]:
 
 
 def gather(tape: Tape, source: Any, order: Any, dtype: str) -> Any:
-    """This step's rows of `source`."""
+    """This step's rows of `source`: it itself, where it holds no other."""
+    if source.shape[0] is None:
+        return source
     rows = tape.new(tuple(source.shape[1:]), dtype)
     tape.op("gather", out=rows, source=source, order=order)
     return rows

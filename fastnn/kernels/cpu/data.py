@@ -15,7 +15,7 @@ AHEAD_BYTES = 8192
 
 
 @inlined
-def ask_for(at, size):
+def ask_for_bytes(at, size):
     """Prefetch the cache lines of `size` bytes."""
     for offset in range(0, size, LINE):
         prefetch(at + offset)
@@ -44,10 +44,10 @@ def gather(type_name: str, source_type: str) -> Any:
         row_bytes = columns * row_size
         ahead = min(max(1, AHEAD_BYTES // row_bytes), rows)
         for i in range(ahead):
-            ask_for(address(source) + order[first + i] * row_bytes, row_bytes)
+            ask_for_bytes(address(source) + order[first + i] * row_bytes, row_bytes)
         for i in range(rows):
             if i + ahead < rows:
-                ask_for(address(source) + order[first + i + ahead] * row_bytes, row_bytes)
+                ask_for_bytes(address(source) + order[first + i + ahead] * row_bytes, row_bytes)
             row = order[first + i]
             for j in range(columns):
                 out[i, j] = element(source[row, j])

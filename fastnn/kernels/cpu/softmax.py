@@ -206,7 +206,7 @@ def log_softmax_forward(type_name: str) -> Any:
             at, here = i * columns * size, min(count, rows - i)
             load(workspace, address(x) + at, columns, here)
             exponentials(workspace, columns)
-            for r in range(count):
+            for r in range(here):  # of a length that is not known, or LLVM unrolls it to scalars
                 total[r] = log(total[r])
             for r in range(here):
                 row = at + r * columns * size

@@ -10,10 +10,10 @@ from fastnn.kernels.reference.forms import Array, float64
 __all__ = ["constrain_norm", "constrain_sign", "penalty", "penalty_gradient"]
 
 
-def penalty(w: ArrayLike, l1: float, l2: float) -> float:
+def penalty(w: ArrayLike, l1: float, l2: float) -> Array:
     """l1 times the sum of all |w|, and l2 times that of all squares."""
     (w,) = float64(w)
-    return float(l1 * np.linalg.norm(w.ravel(), 1) + l2 * np.vdot(w, w))
+    return np.asarray(l1 * np.linalg.norm(w.ravel(), 1) + l2 * np.vdot(w, w))
 
 
 def penalty_gradient(w: ArrayLike, l1: float, l2: float) -> Array:
