@@ -1,5 +1,6 @@
 """Layers that normalise, against PyTorch, Keras and the oracle, and where they could go astray."""
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 import fastnn
 from fastnn.engine.threads import get_num_threads, set_num_threads
 from fastnn.kernels import reference
+from fastnn.layers import normalization, scaling
 from helpers import assert_close
 
 Array = NDArray[Any]
@@ -408,3 +410,9 @@ def test_data_of_other_columns_change_nothing() -> None:
             layer.adapt(data)
     for name, a in layer.buffers.items():
         np.testing.assert_array_equal(a, before[name])
+
+
+def test_docstring_examples() -> None:
+    results = [doctest.testmod(module) for module in (normalization, scaling)]
+    assert [result.failed for result in results] == [0, 0]
+    assert all(result.attempted >= 5 for result in results)

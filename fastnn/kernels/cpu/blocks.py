@@ -31,6 +31,13 @@ def integer(value: int) -> Value:
     return ir.Constant(INT64, value)
 
 
+def in_all_lanes(vector: Vectors, number: Value) -> Value:
+    """A vector of a number, float64 or of its own type."""
+    if number.type != vector.element:
+        number = vector.builder.fptrunc(number, vector.element)
+    return vector.broadcast(number, vector.type)
+
+
 class Part:
     """One vector's worth of columns: loads, stores and arithmetic on them.
 
@@ -45,7 +52,7 @@ class Part:
 
     def at(self, row: Value, vector: Vectors | None = None) -> Value:
         """The address of these columns in a row."""
-        size = ir.Constant(INT64, (vector or self.narrow).size)
+        size = integer((vector or self.narrow).size)
         return self.builder.add(row, self.builder.mul(self._first, size))
 
     def load(self, row: Value) -> Value:
@@ -55,10 +62,10 @@ class Part:
         """What stands in a row; `default` if its address is 0."""
         vector, builder = self.narrow, self.builder
         bits = ir.VectorType(ir.IntType(1), vector.lanes)
-        mask = vector.broadcast(builder.icmp_signed("!=", row, ir.Constant(INT64, 0)), bits)
+        mask = vector.broadcast(builder.icmp_signed("!=", row, integer(0)), bits)
         if vector.masks is not None:
             mask = builder.and_(mask, vector.masks[0])
-        place, alignment = vector.pointer(self.at(row)), ir.Constant(ir.IntType(32), vector.size)
+        place, alignment = vector.pointer(self.at(row)), ir.Constant(INT32, vector.size)
         load = vector.intrinsic(
             f"llvm.masked.load.{vector.name}.p0",
             vector.type,
@@ -76,7 +83,7 @@ class Part:
         """Add a vector to a wide row, which before holds nothing of meaning unless `begun`."""
         builder, place = self.builder, self.at(row, self.wide)
         before = self.wide.load_row(place)[0]
-        begins = builder.icmp_signed("==", begun, ir.Constant(INT64, 0))
+        begins = builder.icmp_signed("==", begun, integer(0))
         before = builder.select(begins, self.wide.zero, before)
         self.wide.store_row([builder.fadd(before, self.widened(value))], place)
 
@@ -96,10 +103,7 @@ class Part:
 
     def same(self, number: Value, vector: Vectors | None = None) -> Value:
         """A vector with a number, float64 or of the rows' type, in all lanes."""
-        vector = vector or self.narrow
-        if number.type != vector.element:
-            number = self.builder.fptrunc(number, vector.element)
-        return vector.broadcast(number, vector.type)
+        return in_all_lanes(vector or self.narrow, number)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         vector = self.narrow if a.type == self.narrow.type else self.wide
@@ -139,14 +143,11 @@ class Block:
 
     def rows(self, first: Value, step: Value, count: int) -> list[Value]:
         """The addresses of `count` rows, `step` bytes apart."""
-        return [
-            self.builder.add(first, self.builder.mul(step, ir.Constant(INT64, r)))
-            for r in range(count)
-        ]
+        return [self.builder.add(first, self.builder.mul(step, integer(r))) for r in range(count)]
 
     def apart(self, first: Value, step: int, index: int) -> Value:
         """The address of row number `index` of some that are `step` bytes apart."""
-        return self.builder.add(first, ir.Constant(INT64, step * index))
+        return self.builder.add(first, integer(step * index))
 
     def sums(self, count: int) -> Sums:
         """So many sums of vectors, 0 so far."""
@@ -155,13 +156,6 @@ class Block:
     def vector(self, count: int) -> Vectors:
         """Vectors of `count` numbers of the rows' type."""
         return Vectors(self.builder, self._type_name, 1, vector_lanes=count)
-
-    def spread(self, number: Value, count: int) -> Value:
-        """A vector of `count` lanes with a float64 in all of them."""
-        vector = self.vector(count)
-        if number.type != vector.element:
-            number = self.builder.fptrunc(number, vector.element)
-        return vector.broadcast(number, vector.type)
 
     def same(self, first: Value, index: int) -> Value:
         """A vector with the number in place `index` from an address on in all lanes."""
@@ -187,7 +181,7 @@ class Block:
         """1/√(number + ε) of a vector's lanes."""
         count = numbers.type.count
         vector = self.vector(count)
-        square = self.builder.fadd(numbers, self.spread(epsilon, count))
+        square = self.builder.fadd(numbers, in_all_lanes(vector, epsilon))
         root = self.builder.call(vector.intrinsic_of_type("llvm.sqrt", 1), [square])
         return self.builder.fdiv(vector.constant(1.0), root)
 
@@ -197,11 +191,11 @@ class Block:
         share = self.builder.fdiv(
             ir.Constant(self.plain.element, 1.0), self.builder.sitofp(columns, self.plain.element)
         )
-        return self.builder.fmul(totals, self.spread(share, len(sums)))
+        return self.builder.fmul(totals, in_all_lanes(self.vector(len(sums)), share))
 
     def first_means(self, rows: list[Value]) -> Value:
         """The mean of each row's first columns, as many as there are in a vector: a lane a row."""
-        lanes = ir.Constant(INT64, self.plain.lanes)
+        lanes = integer(self.plain.lanes)
         fewer = self.builder.icmp_signed("<", self.columns, lanes)
         columns = self.builder.select(fewer, self.columns, lanes)
         first = Vectors(self.builder, self._type_name, 1, columns)
