@@ -38,6 +38,11 @@ def in_all_lanes(vector: Vectors, number: Value) -> Value:
     return vector.broadcast(number, vector.type)
 
 
+def at_least(builder: Any, value: Value, least: Value) -> Value:
+    """The larger one of two vectors, lane by lane; a NaN in the first stays."""
+    return builder.select(builder.fcmp_ordered("<", value, least), least, value)
+
+
 class Part:
     """One vector's worth of columns: loads, stores and arithmetic on them.
 
@@ -120,11 +125,6 @@ class Part:
             values = [self.builder.fadd(a, b) for a, b in pairs]
         return values[0]
 
-    def at_least(self, value: Value, least: Value) -> Value:
-        """The larger one of both, lane by lane; a NaN stays."""
-        below = self.builder.fcmp_ordered("<", value, least)
-        return self.builder.select(below, least, value)
-
 
 class Block:
     """The rows that a loop goes over: `each` of their vectors, and a number for each row."""
@@ -177,11 +177,11 @@ class Block:
             number = self.builder.extract_element(numbers, ir.Constant(INT32, r))
             self.builder.store(number, place)
 
-    def over_root(self, numbers: Value, epsilon: Value) -> Value:
-        """1/√(number + ε) of a vector's lanes."""
-        count = numbers.type.count
-        vector = self.vector(count)
-        square = self.builder.fadd(numbers, in_all_lanes(vector, epsilon))
+    def over_deviation(self, variance: Value, epsilon: Value) -> Value:
+        """1/√(variance + ε) of a vector's lanes, of what rounding has made negative as of 0."""
+        vector = self.vector(variance.type.count)
+        square = at_least(self.builder, variance, vector.zero)
+        square = self.builder.fadd(square, in_all_lanes(vector, epsilon))
         root = self.builder.call(vector.intrinsic_of_type("llvm.sqrt", 1), [square])
         return self.builder.fdiv(vector.constant(1.0), root)
 

@@ -52,7 +52,7 @@ def normalize_block(block, rows, y, kept, x, row, gamma, beta, epsilon):
     block.each(add)
     rest = rests.means()
     variance = builder.fsub(squares.means(), builder.fmul(rest, rest))
-    factor = block.over_root(variance, epsilon)
+    factor = block.over_deviation(variance, epsilon)
     mean = builder.fadd(near, rest)
     lost = builder.fsub(rest, builder.fsub(mean, near))  # when the mean was rounded
     sum_ = builder.fneg(builder.fmul(lost, factor))

@@ -83,8 +83,8 @@ def column_moments(block, sums, shift, mean, low, variance, rows):
         rounded = p.narrowed(exact)
         p.store(rounded, mean)
         p.store(p.narrowed(builder.fsub(exact, p.widened(rounded))), low)
-        spread = p.fma(builder.fneg(distance), total, squares)
-        p.store(p.narrowed(p.at_least(builder.fdiv(spread, count), p.wide.zero)), variance)
+        spread = builder.fdiv(p.fma(builder.fneg(distance), total, squares), count)
+        p.store(p.narrowed(blocks.at_least(builder, spread, p.wide.zero)), variance)
 
     block.each(part)
 
@@ -184,7 +184,8 @@ def column_scales(block, scales, mean, low, variance, gamma, beta, epsilon, leas
 
     def part(p):
         square = builder.fadd(p.load(variance), p.same(epsilon))
-        factor = builder.fdiv(p.load_or(gamma, 1.0), p.root(p.at_least(square, p.same(least))))
+        square = blocks.at_least(builder, square, p.same(least))
+        factor = builder.fdiv(p.load_or(gamma, 1.0), p.root(square))
         p.store(p.load_or(mean, 0.0), block.apart(scales, APART, 0))
         p.store(factor, block.apart(scales, APART, 1))
         sum_ = p.fma(builder.fneg(p.load_or(low, 0.0)), factor, p.load_or(beta, 0.0))
