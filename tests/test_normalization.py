@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastnn
+from door_cases import refused
 from fastnn.engine.threads import get_num_threads, set_num_threads
 from fastnn.kernels import reference
 from fastnn.layers import normalization, scaling
@@ -347,6 +348,14 @@ def test_normalization_is_saved_with_its_model(tmp_path: Path) -> None:
     loaded = fastnn.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
     fastnn.gradcheck(model, x[:5], y[:5])
+
+
+def test_fit_before_adapt_changes_nothing() -> None:
+    model = fastnn.Sequential([fastnn.Normalization(), fastnn.Dense(2)])
+    model.compile("adam", "mse")
+    with refused(model, r"call adapt\(training data\) first"):
+        model.fit(numbers(8, 4), numbers(8, 2), verbose=0)
+    assert not model.built
 
 
 @pytest.mark.parametrize("scale", [1 / 255, -2.0])

@@ -152,12 +152,16 @@ class Normalization(Layer):
             buffer = self.add_weight(name, shape, "zeros", trainable=False)
             buffer[...] = known.get(name, 0.0)
 
-    def forward_ops(self, tape: Tape, x: Any) -> Any:
-        """Take off the mean, and divide by the standard deviation."""
+    def check_complete(self) -> None:
+        """Refuse to be used before `adapt`."""
         if not self._given and not self.buffers["count"]:
             raise RuntimeError(
                 f"{self.label}: mean and variance are not known: call adapt(training data) first"
             )
+
+    def forward_ops(self, tape: Tape, x: Any) -> Any:
+        """Take off the mean, and divide by the standard deviation."""
+        self.check_complete()
         return self._scaled(tape, x, self._statistic("mean"))
 
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
