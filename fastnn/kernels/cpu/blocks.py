@@ -157,9 +157,14 @@ class Block:
         """Vectors of `count` numbers of the rows' type."""
         return Vectors(self.builder, self._type_name, 1, vector_lanes=count)
 
-    def same(self, first: Value, index: int) -> Value:
-        """A vector with the number in place `index` from an address on in all lanes."""
-        return self.plain.load_scalar(self.apart(first, self.plain.size, index))
+    def load_each(self, first: Value, index: int, step: int, count: int) -> Value:
+        """A vector of `count` numbers, from every step-th place from `index` on."""
+        numbers = ir.Constant(self.vector(count).type, ir.Undefined)
+        for r in range(count):
+            place = self.plain.pointer(first, (index + r * step) * self.plain.size)
+            number = self.builder.load(place, typ=self.plain.element)
+            numbers = self.builder.insert_element(numbers, number, ir.Constant(INT32, r))
+        return numbers
 
     def spread_each(self, numbers: Value) -> list[Value]:
         """For each lane of a vector, a whole vector with its number in all lanes."""

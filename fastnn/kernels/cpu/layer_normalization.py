@@ -78,9 +78,8 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
     a line in x − mean.
     """
     builder = block.builder
-    means, factors, shifts = (
-        [block.same(kept, KEPT * r + i) for r in range(rows)] for i in range(KEPT)
-    )
+    mean, factor, shift = (block.load_each(kept, i, KEPT, rows) for i in range(KEPT))
+    means, factors, shifts = (block.spread_each(numbers) for numbers in (mean, factor, shift))
     x_rows, dy_rows, dx_rows = (block.rows(first, row, rows) for first in (x, dy, dx))
     gradients, products = block.sums(rows), block.sums(rows)
     wanted = builder.icmp_signed("!=", sums, blocks.integer(0))
@@ -99,18 +98,15 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
             p.add_wide(of_beta, builder.add(sums, apart), begun)
 
     block.each(add)
-    gradient, product = (block.spread_each(totals.means()) for totals in (gradients, products))
-    lines = []
-    for r in range(rows):
-        steep = builder.fneg(builder.fmul(factors[r], product[r]))
-        level = builder.fsub(builder.fmul(steep, shifts[r]), builder.fmul(factors[r], gradient[r]))
-        lines.append((builder.fmul(steep, factors[r]), level))
+    steep = builder.fneg(builder.fmul(factor, products.means()))
+    level = builder.fsub(builder.fmul(steep, shift), builder.fmul(factor, gradients.means()))
+    steeps, levels = block.spread_each(builder.fmul(steep, factor)), block.spread_each(level)
 
     def change(p):
         scale = p.load_or(gamma, 1.0)
         for r in range(rows):
             centred = builder.fsub(p.load(x_rows[r]), means[r])
-            line = p.fma(lines[r][0], centred, lines[r][1])
+            line = p.fma(steeps[r], centred, levels[r])
             p.store(p.fma(scale, builder.fmul(factors[r], p.load(dy_rows[r])), line), dx_rows[r])
 
     block.each(change)
