@@ -114,6 +114,34 @@ class Normalization:
         self.run()
 
 
+class Prelu:
+    """The rectifier with learned slopes on 128 rows of 512: a slope for each column, or one."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [[512, 1], ["float32", "float64"]]
+    param_names: ClassVar[list[str]] = ["slopes", "dtype"]
+
+    def setup(self, slopes: int, dtype: str) -> None:
+        import numpy as np
+
+        x, y, dx = (_normal(128, 512, dtype=dtype) for _ in range(3))
+        own = {"alpha": _normal(slopes, dtype=dtype)}
+        if slopes == 1:
+            own["place"] = np.zeros(512, np.int64)
+        self.forward = ready("prelu_forward", y=y, x=x, **own)
+        self.backward = ready("prelu_backward", dx=dx, dy=x, x=y, **own)
+        self.sums = ready("prelu_sums", dy=x, x=y, sums=np.empty(512))
+
+    def time_forward(self, slopes: int, dtype: str) -> None:
+        self.forward()
+
+    def time_backward(self, slopes: int, dtype: str) -> None:
+        self.backward()
+
+    def time_sums(self, slopes: int, dtype: str) -> None:
+        self.sums()
+
+
 class Losses:
     """A loss and its gradient in one."""
 

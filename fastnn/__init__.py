@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
+    from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
     from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
     from fastnn.engine.cpu import DivergenceError as DivergenceError
     from fastnn.engine.threads import get_num_threads as get_num_threads
@@ -64,7 +65,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "callbacks": ("Callback", "EarlyStopping", "LambdaCallback", "ReduceLROnPlateau"),
+    "callbacks": (
+        "Callback",
+        "EarlyStopping",
+        "LambdaCallback",
+        "OpenNMTDecay",
+        "ReduceLROnPlateau",
+    ),
     "engine.cpu": ("DivergenceError",),
     "engine.threads": ("get_num_threads", "set_num_threads"),
     "losses": (

@@ -12,6 +12,7 @@ from fastnn import callbacks as callbacks_module
 from fastnn import (
     checks,
     constraints,
+    initializers,
     losses,
     optimizers,
     regularizers,
@@ -27,6 +28,7 @@ from fastnn.network import DEFAULT_ROWS, Network, room
 from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
+from fastnn.training.lbfgs import FullBatchFitting
 from fastnn.training.loop import Pass
 
 if TYPE_CHECKING:
@@ -169,10 +171,13 @@ class Sequential(Network):
             If an argument is wrong: before anything changed.
         RuntimeError
             If the model was not compiled.
+        ImportError
+            If the optimizer is `LBFGS` and there is no SciPy.
         DivergenceError
             If the loss or a gradient became infinite or NaN; the last finite weights are kept.
         """
-        fitting = Fitting(
+        full = isinstance(self.optimizer, optimizers.LBFGS)
+        fitting = (FullBatchFitting if full else Fitting)(
             self,
             x,
             y,
@@ -196,7 +201,11 @@ class Sequential(Network):
         class_weight: dict[int, float] | None = None,
     ) -> dict[str, Any]:
         """One step on all rows of x; loss and metrics, as they were before it."""
-        self._require_compiled("train_on_batch")
+        _, optimizer = self._require_compiled("train_on_batch")
+        if isinstance(optimizer, optimizers.LBFGS):
+            raise TypeError(
+                "train_on_batch: LBFGS takes several gradients of all data for a step: use fit"
+            )
         sources = self._check_data(x, y, sample_weight, class_weight, build=True)
         with self.being_trained("train_on_batch"):
             with self.training_pass(sources, len(sources.x), 0) as one:
@@ -319,6 +328,17 @@ class Sequential(Network):
         assert self._gradients is not None
         return planner.Flat(self.parameters, self._gradients, self._slots)
 
+    def restart_optimizer(self) -> None:
+        """Let the optimizer forget all steps so far; averaged weights begin with the next one.
+
+        Steps are counted from 0 again, and what follows their count, dropout's masks, as well.
+        """
+        _, optimizer = self._require_compiled("restart_optimizer")
+        slots = self.flat().slots
+        for name in optimizer.slots:
+            slots[name][:] = optimizer.initial_value(name)
+        self.state[s.STEP] = 0
+
     def take_average(self) -> None:
         """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
         _, optimizer = self._require_compiled("fit")
@@ -413,6 +433,7 @@ def _restore(
         raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
     names = set(layers_module.__all__) - {"Layer"}
     known = {name: getattr(layers_module, name) for name in names}
+    known |= {type(start).__name__: type(start) for start in initializers.INITIALIZERS.values()}
     for table in (regularizers.REGULARIZERS, constraints.CONSTRAINTS):
         known |= {kind.__name__: kind for kind in table.values()}
     model = Sequential(

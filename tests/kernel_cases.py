@@ -15,6 +15,7 @@ from typing import Any
 import activation_cases
 import normalization_cases
 import numpy as np
+import prelu_cases
 import regularization_cases
 from numpy.typing import NDArray
 
@@ -784,6 +785,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "log_softmax_backward": log_softmax_backward,
     "sparsemax_backward": sparsemax_backward,
     **normalization_cases.CASES,
+    **prelu_cases.CASES,
     "dropout": dropout,
     "shuffle": shuffle,
     **LOSSES,

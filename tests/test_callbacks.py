@@ -274,6 +274,29 @@ def test_early_stopping_in_fit() -> None:
     assert model.evaluate(*held)["loss"] == losses[best]
 
 
+def test_early_stopping_brings_back_what_is_not_trained() -> None:
+    class Counting(fastnn.Layer):
+        def build(self, input_shape: tuple[int, ...]) -> None:
+            self.steps = self.add_weight("steps", (1,), "zeros", trainable=False)
+
+        def forward(self, x: Array, training: bool = False) -> Array:
+            self.steps += training
+            return x
+
+        def backward(self, dy: Array) -> Array:
+            return dy
+
+    x = np.random.default_rng(1).normal(size=(ROWS, 3))
+    model = fastnn.Sequential([Counting(), fastnn.Dense(1)], input_shape=(3,), seed=1)
+    model.compile(fastnn.SGD(0.1), "mse")
+    held = x, -x.sum(axis=1)
+    callback = EarlyStopping(patience=2, restore_best_weights=True)
+    model.fit(x, x.sum(axis=1), validation_data=held, epochs=9, callbacks=[callback], verbose=0)
+    assert callback.stopped_epoch is not None
+    assert callback.best_epoch is not None
+    assert model.layers[0].buffers["steps"] == callback.best_epoch + 1 < callback.stopped_epoch + 1
+
+
 def test_a_figure_that_is_not_there_is_an_error() -> None:
     model, x, y = regression()
     with pytest.raises(ValueError, match=r"monitor 'val_loss' is not among loss, learning_rate"):

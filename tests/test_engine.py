@@ -276,10 +276,12 @@ class Network:
         flat = self.flat
         if self.optimizer == "adam":
             tape.op("adam_rates", beta_1=0.9, beta_2=0.999)
-            tape.update("adam", w=flat["w"], g=flat["g"], m=flat["m"], v=flat["v"], beta_1=0.9,
-                    beta_2=0.999, epsilon=1e-7)  # fmt: skip
+            tape.commit("adam", w=flat["w"], g=flat["g"], m=flat["m"], v=flat["v"], beta_1=0.9,
+                    beta_2=0.999, epsilon=1e-7, multiplier=1.0)  # fmt: skip
         else:
-            tape.update("sgd", w=flat["w"], g=flat["g"], velocity=flat["velocity"], momentum=0.9)
+            tape.commit("sgd", w=flat["w"], g=flat["g"], velocity=flat["velocity"], momentum=0.9,
+                        multiplier=1.0)  # fmt: skip
+        tape.update()
 
     def train_eagerly(self, rows: int, batch: int) -> Network:
         self.state[[s.FIRST, s.TOTAL, s.BATCH]] = 0, rows, batch

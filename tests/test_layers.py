@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastnn
-from fastnn import activations, constraints, layers, regularizers, serialization
+from fastnn import activations, constraints, initializers, layers, regularizers, serialization
 from helpers import assert_close, assert_is_gradient
 
 Array = NDArray[Any]
@@ -19,9 +19,10 @@ Make = Callable[[], fastnn.Layer]
 
 ACTIVATIONS = [name for name in activations.NAMES if activations.has_derivative(name)]
 
+QUARTER = initializers.Constant(0.25)
 SEED = 7
 ROWS = 5
-KNOWN = {**vars(layers), **vars(regularizers), **vars(constraints)}
+KNOWN = {**vars(layers), **vars(initializers), **vars(regularizers), **vars(constraints)}
 
 CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Dense": (lambda: fastnn.Dense(3), (4,)),
@@ -64,6 +65,10 @@ CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "ReLU": (fastnn.ReLU, (11,)),
     "LeakyReLU": (lambda: fastnn.LeakyReLU(0.1), (11,)),
     "ELU": (lambda: fastnn.ELU(alpha=0.5), (11,)),
+    "PReLU": (fastnn.PReLU, (11,)),
+    "PReLU of one slope": (lambda: fastnn.PReLU(QUARTER, shared_axes=1), (7,)),
+    "PReLU of images": (lambda: fastnn.PReLU(QUARTER, shared_axes=[1, 2]), (3, 4, 2)),
+    "PReLU of rows and channels": (lambda: fastnn.PReLU(QUARTER, "l2", "non_neg", [2]), (2, 3, 4)),
     "Sigmoid": (fastnn.Sigmoid, (11,)),
     "Tanh": (fastnn.Tanh, (2, 3)),
     "Softmax": (fastnn.Softmax, (11,)),

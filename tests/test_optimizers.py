@@ -207,7 +207,8 @@ def test_gradients_are_clipped_as_by_keras(option: str, keras: Any) -> None:
 
 
 def test_every_optimizer_follows_one() -> None:
-    assert {make(kind).name for kind in KINDS} == set(optimizers.OPTIMIZERS)
+    # That of L-BFGS is no op, see test_lbfgs.py.
+    assert {make(kind).name for kind in KINDS} == set(optimizers.OPTIMIZERS) - {"lbfgs"}
     assert {make(kind).op for kind in KINDS} == {"sgd", "adam", *updates.UPDATES}
 
 
@@ -400,7 +401,7 @@ def test_config_makes_it_again(kind: str) -> None:
 
 
 def test_names_and_defaults_are_keras(keras: Any) -> None:
-    for kind in optimizers.OPTIMIZERS.values():
+    for kind in {*optimizers.OPTIMIZERS.values()} - {fastnn.LBFGS}:  # Keras has none
         reference_config = getattr(keras.optimizers, kind.__name__)().get_config()
         options = {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema",
                    "ema_momentum"}  # fmt: skip

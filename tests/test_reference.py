@@ -48,6 +48,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "dense_backward_input": (X, W),
     "dense_backward_kernel": (X, Y),
     "sigmoid_forward": (X,),
+    "prelu_forward": (X - 0.5, Y[0]),
+    "prelu_backward": (W, X - 0.5, Y[0]),
     "softmax_forward": (X,),
     "softmax_backward": (X, Y),
     "log_softmax_forward": (X,),

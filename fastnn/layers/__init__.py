@@ -5,6 +5,7 @@ from fastnn.layers.base import Layer
 from fastnn.layers.dense import Dense
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization
+from fastnn.layers.prelu import PReLU
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
 from fastnn.layers.scaling import Normalization, Rescaling
@@ -23,6 +24,7 @@ __all__ = [
     "LayerNormalization",
     "LeakyReLU",
     "Normalization",
+    "PReLU",
     "ReLU",
     "Rescaling",
     "Residual",

@@ -268,7 +268,8 @@ class Layer:
         if limit is not None:
             limit.check(shape)
         stream = (self._stream << 16) + len(self.weights)
-        drawn = initializers.draw(checked, shape, initializers.generator(self._seed, stream))
+        source = initializers.generator(self._seed, stream)
+        drawn = initializers.draw(checked, shape, source, self.dtype)
         if not trainable:
             if penalty is not None or limit is not None:
                 raise ValueError(f"{self.label}: {name} is not trained, nothing can hold it small")

@@ -27,7 +27,8 @@ class Dense(Layer):
     use_bias : bool
         Whether a bias is added.
     kernel_initializer, bias_initializer : str or callable
-        A name out of ``fastnn.initializers.INITIALIZERS``, or ``f(shape, generator)``.
+        A name out of ``fastnn.initializers.INITIALIZERS``, such an initializer with arguments of
+        your own, ``Constant(0.1)``, or ``f(shape, generator)``.
     kernel_regularizer, bias_regularizer : str or Regularizer, optional
         What the loss grows by for the size of the weights.
     activity_regularizer : str or Regularizer, optional

@@ -13,12 +13,14 @@ from fastnn import checks
 from fastnn.optimizers.base import AVERAGE as AVERAGE
 from fastnn.optimizers.base import Group as Group
 from fastnn.optimizers.base import Optimizer, Options
+from fastnn.optimizers.lbfgs import LBFGS
 from fastnn.schedules import Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",
@@ -380,7 +382,8 @@ class Lion(Moments):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind for kind in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Nadam, Adamax, Lion)
+    kind.name: kind
+    for kind in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Nadam, Adamax, Lion, LBFGS)
 }
 """Every optimizer by its name."""
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastnn.callbacks import Callback
+    from fastnn.metrics import Tally
     from fastnn.model import Sequential
+    from fastnn.training.loop import Pass
 
 SHUFFLED_AT_ONCE = 1 << 21
 """Rows of an epoch's order that are drawn in one call, which Ctrl-C does not interrupt."""
@@ -115,10 +117,9 @@ class Fitting:
 
     def run(self) -> History:
         """All epochs."""
-        model, rows = self.model, len(self.data.x)
-        history, batch = History(), min(self.batch, rows)
-        logs: dict[str, Any] = {}
-        progress = Progress(self.verbose, self.epochs, rows)
+        model = self.model
+        self.history, self.logs = History(), dict[str, Any]()
+        self.progress = Progress(self.verbose, self.epochs, len(self.data.x))
         model.stop_training = False
         for callback in self.callbacks:
             callback.model = model
@@ -128,25 +129,44 @@ class Fitting:
                 for callback in self.callbacks:
                     callback.on_train_begin({})
                     begun.append(callback)
-                data = self._with_room(batch)
-                with model.training_pass(data, batch, self.verbose) as training:
-                    for epoch in range(self.epochs):
-                        for callback in self.callbacks:
-                            callback.on_epoch_begin(epoch, {})
-                        progress.begin(epoch)
-                        logs = self._epoch(training, data, batch, progress)
-                        progress.end(epoch, logs)
-                        history.append(epoch, logs)
-                        for callback in self.callbacks:
-                            callback.on_epoch_end(epoch, logs)
-                        if model.stop_training:
-                            break
+                self._train()
                 if self.epochs > 0:
                     model.take_average()
             finally:
-                progress.close()
-                end_all(begun, logs)
-        return history
+                self.progress.close()
+                end_all(begun, self.logs)
+        return self.history
+
+    def _train(self) -> None:
+        """Epoch after epoch."""
+        batch = min(self.batch, len(self.data.x))
+        data = self._with_room(batch)
+        with self.model.training_pass(data, batch, self.verbose) as training:
+            for epoch in range(self.epochs):
+                self._begin_epoch(epoch)
+                tally, rate = self._epoch(training, data, batch)
+                self._end_epoch(epoch, tally, rate)
+                if self.model.stop_training:
+                    break
+
+    def _begin_epoch(self, epoch: int) -> None:
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch, {})
+        self.progress.begin(epoch)
+
+    def _end_epoch(self, epoch: int, tally: Tally, rate: float) -> None:
+        """Say what the epoch has come to, which training added up in `tally`."""
+        model = self.model
+        model.epochs_done += 1
+        self.logs = tally.figures(model.state, len(self.data.x))
+        if self.validation is not None:
+            held = model.evaluate_checked(self.validation, verbose=self.verbose)
+            self.logs |= {f"val_{name}": value for name, value in held.items()}
+        self.logs["learning_rate"] = rate
+        self.progress.end(epoch, self.logs)
+        self.history.append(epoch, self.logs)
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, self.logs)
 
     def _with_room(self, batch: int) -> Sources:
         """The data, and room for what every epoch is given anew: an order, learning rates."""
@@ -158,9 +178,8 @@ class Fitting:
             data = data._replace(rates=np.empty(-(-rows // batch)))
         return data
 
-    def _epoch(
-        self, training: Any, data: Sources, batch: int, progress: Progress
-    ) -> dict[str, Any]:
+    def _epoch(self, training: Pass, data: Sources, batch: int) -> tuple[Tally, float]:
+        """Train for an epoch: what is added up meanwhile, and the last step's learning rate."""
         model, state, rows = self.model, self.model.state, len(data.x)
         rates = self._rates(data, batch)
         state.view(np.float64)[s.LEARNING_RATE] = rates[0]
@@ -170,16 +189,10 @@ class Fitting:
 
         def on_pause() -> None:
             done = int(state[s.FIRST])
-            progress.advance(done, tally.figures(state, max(done, 1)))
+            self.progress.advance(done, tally.figures(state, max(done, 1)))
 
         training.epoch(rows, batch, on_pause)
-        model.epochs_done += 1
-        logs = tally.figures(state, rows)
-        if self.validation is not None:
-            held = model.evaluate_checked(self.validation, verbose=self.verbose)
-            logs |= {f"val_{name}": value for name, value in held.items()}
-        logs["learning_rate"] = float(rates[-1])
-        return logs
+        return tally, float(rates[-1])
 
     def _rates(self, data: Sources, batch: int) -> npt.NDArray[np.float64]:
         """The learning rates of the epoch's steps, put where the steps read them."""

@@ -11,6 +11,8 @@ __all__ = [
     "dense_forward",
     "log_softmax_backward",
     "log_softmax_forward",
+    "prelu_backward",
+    "prelu_forward",
     "sigmoid_forward",
     "softmax_backward",
     "softmax_forward",
@@ -60,6 +62,21 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     e = np.exp(-np.abs(x))
     y: Array = np.where(x < 0.0, e, 1.0) / (1.0 + e)
     return y
+
+
+def prelu_forward(x: ArrayLike, alpha: ArrayLike) -> Array:
+    """Parametric rectifier, x where positive, else alpha x; alpha has the shape of a row.
+
+    He et al. 2015, arXiv 1502.01852, equation 1.
+    """
+    x, alpha = float64(x, alpha)
+    return np.asarray(np.where(x > 0.0, x, alpha * x))
+
+
+def prelu_backward(dy: ArrayLike, x: ArrayLike, alpha: ArrayLike) -> tuple[Array, Array]:
+    """Gradients at x, (N, F), and at alpha, (F,), of the parametric rectifier."""
+    dy, x, alpha = float64(dy, x, alpha)
+    return dy * np.where(x > 0.0, 1.0, alpha), (dy * np.minimum(x, 0.0)).sum(axis=0)
 
 
 def softmax_forward(x: ArrayLike) -> Array:

@@ -1,0 +1,121 @@
+"""What every callback is, and what those have in common that wait for a figure to improve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastnn import checks
+
+if TYPE_CHECKING:
+    from fastnn.model import Sequential
+
+Logs = dict[str, Any]
+
+
+class Callback:
+    """What `fit` calls: override what you need. `model` is the model being fitted."""
+
+    model: Sequential
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Before the first epoch; `logs` is empty."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before epoch `epoch`, from 0; `logs` is empty."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """After it; `logs` has its figures."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """After the last epoch, also where training was interrupted; `logs` has its figures."""
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable, optional
+        Called with the epoch and a dict of its figures, empty at its beginning.
+    on_train_begin, on_train_end : callable, optional
+        Called with a dict of the last epoch's figures, empty at the beginning.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> show = fastnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch))
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], Any] | None = None,
+        on_epoch_end: Callable[[int, Logs], Any] | None = None,
+        on_train_begin: Callable[[Logs], Any] | None = None,
+        on_train_end: Callable[[Logs], Any] | None = None,
+    ) -> None:
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+        }
+        for name, function in given.items():
+            if function is None:
+                continue
+            if not callable(function):
+                raise TypeError(f"LambdaCallback: {name} must be a function, got {function!r}")
+            setattr(self, name, function)
+
+
+class Monitor(Callback):
+    """What callbacks that wait for a figure to improve have in common; see `EarlyStopping`."""
+
+    def check(self, model: Sequential) -> None:
+        """Refuse a model that it cannot work with, before anything is changed."""
+
+    def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
+        label = type(self).__name__
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{label}: mode must be 'auto', 'min' or 'max', got {mode!r}")
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = checks.number(label, "min_delta", min_delta, "[0, inf)")
+
+    def _improves(self, value: float, other: float | None) -> bool:
+        if other is None:
+            return not math.isnan(value)
+        more = self.mode == "max" or (self.mode == "auto" and self._more_is_better())
+        change = value - other if more else other - value
+        return change > self.min_delta
+
+    def _more_is_better(self) -> bool:
+        name = self.monitor.removeprefix("val_")
+        of_metric = any(m.more_is_better for m in self.model.metrics if m.name == name)
+        return of_metric or "acc" in self.monitor
+
+    def _figure(self, logs: Logs | None) -> float:
+        logs = logs or {}
+        if self.monitor not in logs:
+            names = ", ".join(logs)
+            raise ValueError(
+                f"{type(self).__name__}: monitor {self.monitor!r} is not among {names}"
+            )
+        figure: float = logs[self.monitor]
+        return figure
+
+
+def check(callbacks: object) -> list[Callback]:
+    """A list of callbacks.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if callbacks is None:
+        return []
+    listed = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(c, Callback) for c in listed):
+        raise TypeError(f"fit: callbacks must be a list of callbacks, got {callbacks!r}")
+    return list(listed)
