@@ -104,6 +104,28 @@ class Elementwise:
         self.backward()
 
 
+class Normalization:
+    """Normalisation of columns by a batch, and of rows, forward and back."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [
+        ["batch_statistics", "normalize_columns", "batch_normalization_parameters",
+         "batch_normalization_backward", "layer_normalization_forward",
+         "layer_normalization_backward"],
+        [(128, 512), (20_000, 512)],
+    ]  # fmt: skip
+    param_names: ClassVar[list[str]] = ["op", "rows, columns"]
+
+    def setup(self, op: str, shape: tuple[int, int]) -> None:
+        rows, columns = shape
+        lengths = {"N": rows, "F": columns, "C": columns, "K": 3, "B": 32}
+        scalars = {"epsilon": 1e-3, "columns": columns}
+        self.run = ready(op, **_normal_operands(op, lengths, scalars))
+
+    def time_op(self, op: str, shape: tuple[int, int]) -> None:
+        self.run()
+
+
 class Prelu:
     """The rectifier with learned slopes on 128 rows of 512: a slope for each column, or one."""
 
@@ -171,14 +193,29 @@ class Losses:
         self.run()
 
 
-def _operands(update: str, positive: Any) -> dict[str, Any]:
-    """An update's operands: copies of one vector, and numbers in the midst of their ranges."""
+def _line(op: str) -> Any:
+    """The op's line in the table of signatures."""
     try:
         from fastnn.kernels.signatures import signature
 
-        line = signature(update)
+        return signature(op)
     except (ImportError, KeyError) as error:
         raise NotImplementedError(str(error)) from error
+
+
+def _normal_operands(op: str, lengths: dict[str, int], scalars: dict[str, float]) -> dict[str, Any]:
+    """An op's operands: squares of normal numbers, and those of the `scalars` that it takes."""
+    line = _line(op)
+    arrays = {}
+    for array in reversed(line.arrays):  # the rows first, of which `ready` takes the number
+        dtype = "float32" if array.type == "T" else array.type
+        arrays[array.name] = _normal(*(lengths[d] for d in array.dimensions), dtype=dtype) ** 2
+    return arrays | {scalar.name: scalars.get(scalar.name, 0) for scalar in line.scalars}
+
+
+def _operands(update: str, positive: Any) -> dict[str, Any]:
+    """An update's operands: copies of one vector, and numbers in the midst of their ranges."""
+    line = _line(update)
     arrays = {array.name: positive.copy() for array in line.arrays}
     return arrays | {scalar.name: 0.5 for scalar in line.scalars}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import activation_cases
+import normalization_cases
 import numpy as np
 import prelu_cases
 import regularization_cases
@@ -836,6 +837,7 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "softmax_backward": softmax_backward,
     "log_softmax_backward": log_softmax_backward,
     "sparsemax_backward": sparsemax_backward,
+    **normalization_cases.CASES,
     **prelu_cases.CASES,
     "dropout": dropout,
     "alpha_dropout": alpha_dropout,

@@ -418,7 +418,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Wave.derivative(one_slope), "must return a tuple of 3, returns a number"),
     (
         lambda: Wave(c=1.0),
-        r"Wave: .*unexpected .*'c'",
+        r"Wave: got an unexpected .*'c'; its arguments are \(a=1\.0, b=0\.5, \*, name.*",
     ),
     (lambda: fastnn.Dense(3, activation=math.tanh), "put @fastnn.activation before it"),
 ]

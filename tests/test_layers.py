@@ -83,6 +83,26 @@ CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "GaussianDropout": (lambda: fastnn.GaussianDropout(0.1), (4, 9)),
     "Flatten": (fastnn.Flatten, (2, 3, 4)),
     "Flatten of vectors": (fastnn.Flatten, (5,)),
+    "BatchNormalization": (fastnn.BatchNormalization, (7,)),
+    "BatchNormalization of images": (
+        lambda: fastnn.BatchNormalization(momentum=0.5, gamma_initializer="random_uniform"),
+        (3, 2, 4),
+    ),
+    "BatchNormalization, bare": (
+        lambda: fastnn.BatchNormalization(center=False, scale=False, epsilon=0.1),
+        (4,),
+    ),
+    "LayerNormalization": (fastnn.LayerNormalization, (19,)),
+    "LayerNormalization of series": (
+        lambda: fastnn.LayerNormalization(epsilon=0.1, beta_regularizer="l2"),
+        (3, 5),
+    ),
+    "LayerNormalization, bare": (
+        lambda: fastnn.LayerNormalization(center=False, scale=False),
+        (6,),
+    ),
+    "Rescaling": (lambda: fastnn.Rescaling(0.5, offset=-1.0), (4, 3)),
+    "Normalization": (lambda: fastnn.Normalization(mean=[1.0, 2.0], variance=4.0), (3, 2)),
     "ActivityRegularization": (lambda: fastnn.ActivityRegularization(0.1, 0.2), (5,)),
     "Residual": (
         lambda: fastnn.Residual([fastnn.Dense(9, "tanh"), fastnn.Dropout(0.2), fastnn.Dense(6)]),

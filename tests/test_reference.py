@@ -84,6 +84,13 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "count_buckets": (X, Y, 7),
     "count_close": (X, Y, 0.2),
     "sum_squares": (X, Y),
+    "batch_statistics": (X, 2),
+    "normalize_columns": (X, X[0], P[0], W[0], P[1], 0.1, 0.5),
+    "batch_normalization_parameters": (Y, X, X[0], P[0], 0.1),
+    "batch_normalization_backward": (Y, X, X[0], P[0], W[0], Y[0], Y[1], 0.1),
+    "moving_average": (X, Y, 0.9),
+    "layer_normalization_forward": (X, 2, 0.1),
+    "layer_normalization_backward": (Y, X, P[:, :1], W[0]),
     "dropout_mask": ((ROWS, COLUMNS), 0.5, 1, 2, 3),
     "dropout_forward": (X, 0.5, 1, 2, 3),
     "dropout_backward": (X, 0.5, 1, 2, 3),
@@ -156,7 +163,7 @@ def test_float32_in_gives_new_float64_out(name: str) -> None:
 
 
 def test_docstring_examples() -> None:
-    names = ("losses", "metrics", "networks", "optimizers", "random")
+    names = ("losses", "metrics", "networks", "normalization", "optimizers", "random")
     rooms = [importlib.import_module(f"{reference.__name__}.{name}") for name in names]
     results = [doctest.testmod(room) for room in rooms]
     assert sum(result.attempted for result in results) >= 4
@@ -277,6 +284,48 @@ def test_softmax_is_a_distribution_and_ignores_a_shift(shift: float, row: list[f
     assert_close(y.sum(), 1.0)
     # Adding the shift rounds each logit to 1e-10, and that much is not softmax's doing.
     assert_close(reference.softmax_forward(x + shift), y, scale=1e4)
+
+
+# Normalisation
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_batch_normalization_against_torch(
+    parts: int, torch: Any, rng: np.random.Generator
+) -> None:
+    x, dy = rng.normal(2.0, 3.0, (2, ROWS, parts * COLUMNS))
+    gamma, beta = rng.normal(size=(2, COLUMNS))
+    inputs = [torch.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
+    rows = inputs[0].reshape(-1, COLUMNS)
+    running_mean, running_variance = torch.zeros(2, COLUMNS, dtype=torch.float64)
+    y = torch.nn.functional.batch_norm(
+        rows, running_mean, running_variance, *inputs[1:], training=True, momentum=0.1, eps=0.2
+    )
+    (y.reshape(x.shape) * torch.tensor(dy)).sum().backward()
+    mean, variance = reference.batch_statistics(x, COLUMNS)
+    own = reference.normalize_columns(x, mean, variance, gamma, beta, 0.2)
+    assert_close(own.reshape(-1, COLUMNS), y.detach().numpy())
+    dgamma, dbeta = reference.batch_normalization_parameters(dy, x, mean, variance, 0.2)
+    dx = reference.batch_normalization_backward(dy, x, mean, variance, gamma, dgamma, dbeta, 0.2)
+    for gradient, of in zip((dx, dgamma, dbeta), inputs, strict=True):
+        assert_close(gradient, of.grad.numpy(), scale=ROWS)
+    assert_close(reference.moving_average(np.zeros(COLUMNS), mean, 0.9), running_mean.numpy())
+    assert_close(reference.normalize_columns(x, mean, variance, least=1e6), (
+        x.reshape(-1, COLUMNS) - mean).reshape(x.shape) / 1e3)  # fmt: skip
+
+
+def test_layer_normalization_against_torch(torch: Any, rng: np.random.Generator) -> None:
+    x, dy = rng.normal(2.0, 3.0, (2, ROWS, COLUMNS))
+    gamma, beta = rng.normal(size=(2, COLUMNS))
+    inputs = [torch.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
+    y = torch.nn.functional.layer_norm(inputs[0], (COLUMNS,), *inputs[1:], eps=0.2)
+    (y * torch.tensor(dy)).sum().backward()
+    normalized, mean, factor = reference.layer_normalization_forward(x, COLUMNS, 0.2)
+    assert_close(normalized * gamma + beta, y.detach().numpy())
+    assert_close(normalized, (x - mean) * factor)
+    gradients = reference.layer_normalization_backward(dy, normalized, factor, gamma)
+    for gradient, of in zip(gradients, inputs, strict=True):
+        assert_close(gradient, of.grad.numpy(), scale=ROWS)
 
 
 # Losses

@@ -25,9 +25,12 @@ from fastnn.engine.tape import Tape
 from fastnn.kernels.columns import MOST_PARAMETERS
 from fastnn.kernels.derivation import derive
 from fastnn.kernels.own import Own, take_in, text_of
-from fastnn.layers.base import Layer, Options, Shape
+from fastnn.layers.base import Layer, Shape
 
 Array = npt.NDArray[Any]
+
+OPTIONS = inspect.signature(Layer).parameters
+"""What every layer takes besides."""
 
 
 class OwnLayer(Layer):
@@ -41,7 +44,7 @@ class OwnLayer(Layer):
     def __init__(self, *values: Any, **named: Any) -> None:
         require_derivative(self.own)
         given = bound(self, values, named)
-        super().__init__(**given.pop("options", {}))
+        super().__init__(**{option: given.pop(option) for option in OPTIONS})
         self._values = numbers_of(self, given)
 
     @classmethod
@@ -121,17 +124,16 @@ def layer(function: Plain | None = None, *, derivative: Plain | None = None) -> 
         given = named(function, "layer")
         owner = f"layer {given.__name__}"
         parameters = defaults_of(given, owner, 1)
-        taken = [*Options.__annotations__, "options"]
-        if not 1 <= len(parameters) <= MOST_PARAMETERS or set(taken) & set(parameters):
+        if not 1 <= len(parameters) <= MOST_PARAMETERS or set(OPTIONS) & set(parameters):
             raise ValueError(
                 f"{owner} must have 1 to {MOST_PARAMETERS} parameters besides x, none of them "
-                f"called {', '.join(taken)}, got {', '.join(parameters) or 'none'}"
+                f"called {', '.join(OPTIONS)}, got {', '.join(parameters) or 'none'}"
             )
         text, settings = text_of(given, owner), {"parameters": len(parameters)}
         slopes = derive(text, range(1 + len(parameters)))
         own = Own("layer", given.__name__, text, slopes, settings)
-        options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
-        members = {"parameters": parameters, "__signature__": signature_of(parameters, options)}
+        options = [p.replace(kind=p.KEYWORD_ONLY) for p in OPTIONS.values()]
+        members = {"parameters": parameters, "__signature__": signature_of(parameters, *options)}
         kind = class_of(OwnLayer, given, own, members)
         return kind if derivative is None else kind.derivative(derivative)
 

@@ -158,6 +158,39 @@ _TABLE: dict[str, Line] = {
     },
     **{f"{a}_forward": ("N", "y[N,C] x[N,C]", "y x") for a in ROWWISE},
     **{f"{a}_backward": ("N", "dx[N,C] dy[N,C] y[N,C]", "dx dy") for a in ROWWISE},
+    "batch_statistics": ("own", "mean[C] low[C] variance[C] x[N,F]", ""),
+    "normalize_columns": (
+        "N",
+        "y[N,F] x[N,F] mean[C]? low[C]? variance[C] gamma[C]? beta[C]? epsilon=float least=float",
+        "y x",
+    ),
+    "batch_normalization_parameters": (
+        "own",
+        "dgamma[C] dbeta[C] dy[N,F] x[N,F] mean[C] low[C] variance[C] epsilon=float",
+        "",
+    ),
+    "batch_normalization_backward": (
+        "N",
+        "dx[N,F] dy[N,F] x[N,F] mean[C] low[C] variance[C] gamma[C]? dgamma[C] dbeta[C] "
+        "epsilon=float",
+        "dx dy",
+    ),
+    "layer_normalization_forward": (
+        "N",
+        "y[N,F] kept[N,K]? x[N,F] gamma[C]? beta[C]? epsilon=float columns=int",
+        "y x",
+    ),
+    "layer_normalization_backward": (
+        "own",
+        "sums:float64[B,C]? dx[N,F] dy[N,F] x[N,F] kept[N,K] gamma[C]? columns=int",
+        "dx dy",
+    ),
+    "layer_normalization_parameters": (
+        "own",
+        "dgamma[C]? dbeta[C]? sums:float64[B,C] parts=int",
+        "",
+    ),
+    "moving_average": ("P", "average[P] value[P] momentum=float", ""),
     "prelu_forward": ("N", "y[N,F] x[N,F] alpha[A] place:int64[F]?", "y x"),
     "prelu_backward": ("N", "dx[N,F] dy[N,F] x[N,F] alpha[A] place:int64[F]?", "dx dy"),
     "prelu_sums": ("own", "sums:float64[F] dy[N,F] x[N,F]", ""),

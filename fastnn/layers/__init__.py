@@ -11,9 +11,11 @@ from fastnn.layers.dropout import (
     SpatialDropout2D,
 )
 from fastnn.layers.noise import GaussianDropout, GaussianNoise
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization
 from fastnn.layers.prelu import PReLU
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
+from fastnn.layers.scaling import Normalization, Rescaling
 from fastnn.layers.shape import Flatten, Input
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "AlphaDropout",
+    "BatchNormalization",
     "Dense",
     "DropBlock2D",
     "Dropout",
@@ -29,9 +32,12 @@ __all__ = [
     "GaussianNoise",
     "Input",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
+    "Normalization",
     "PReLU",
     "ReLU",
+    "Rescaling",
     "Residual",
     "Sigmoid",
     "Softmax",

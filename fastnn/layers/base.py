@@ -297,6 +297,9 @@ class Layer:
         """The layers that this one is made of, in order."""
         return (self,)
 
+    def check_complete(self) -> None:
+        """Refuse to be used while something is not known that `build` cannot make."""
+
     @property
     def trained(self) -> bool:
         """Whether it has parameters that training changes."""

@@ -76,14 +76,18 @@ def _trained(stages: Sequence[Layer]) -> list[bool]:
 
 
 def check_trainable(layers: Sequence[Layer]) -> None:
-    """Refuse to train built layers of which some are cut off from the loss.
+    """Refuse to train built layers of which some are cut off from the loss, or not complete.
 
     Raises
     ------
     ValueError
         If what comes after a layer with parameters passes no gradient back.
+    RuntimeError
+        If a layer lacks what it must be given before it is used.
     """
     stages = stages_of(layers)
+    for stage in stages:
+        stage.check_complete()
     trained = _trained(stages)
     for index, stage in enumerate(stages):
         if stage.untrainable is not None and any(trained[:index]):

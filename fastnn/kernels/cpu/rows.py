@@ -32,33 +32,58 @@ def total_of(builder: Any, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
 
 
-def _across(builder: Any, vector: Any, lanes: int, combine: Combine) -> Any:
-    """All lanes combined: halves with each other, until one lane is left."""
-    while lanes > 1:
-        lanes //= 2
-        undefined = ir.Constant(vector.type, ir.Undefined)
-        parts = [
-            builder.shuffle_vector(
-                vector,
-                undefined,
-                ir.Constant(ir.VectorType(INT32, lanes), list(range(first, first + lanes))),
-            )
-            for first in (0, lanes)
-        ]
-        vector = combine(builder, *parts)
-    return builder.extract_element(vector, ir.Constant(INT32, 0))
+def across_each(builder: Any, vectors: list[Any], combine: Combine) -> Any:
+    """All lanes of each vector combined: a vector of as many lanes as there are vectors, 2ⁿ.
+
+    Halves are combined with each other, until one lane is left. Those of two vectors are put into
+    one, which changes no bit: all together take little longer than one alone.
+    """
+
+    def pick(one: Any, other: Any, lanes: list[int]) -> Any:
+        numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
+        return builder.shuffle_vector(one, other, numbers)
+
+    length = vectors[0].type.count  # of what is left of each vector
+    while length > 1:
+        width, half = vectors[0].type.count, length // 2
+        lower = [first + i for first in range(0, width, length) for i in range(half)]
+        if len(vectors) == 1:
+            pairs = [(vectors[0], ir.Constant(vectors[0].type, ir.Undefined))]
+        else:
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            lower += [width + i for i in lower]
+        upper = [i + half for i in lower]
+        vectors = [combine(builder, pick(*both, lower), pick(*both, upper)) for both in pairs]
+        length = half
+    while len(vectors) > 1:
+        both = list(range(2 * vectors[0].type.count))
+        vectors = [pick(a, b, both) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+    return vectors[0]
+
+
+def each_vector(builder: Any, columns: Any, lanes: int, body: Any) -> None:
+    """``body(first, left)`` for each vector of a row: its first column, and how many it has.
+
+    `left` is None where it is full.
+    """
+    step = ir.Constant(INT64, lanes)
+    left = builder.urem(columns, step)
+    full = builder.sub(columns, left)
+    with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), full, step) as (first, _):
+        body(first, None)
+    with builder.if_then(builder.icmp_signed("!=", left, ir.Constant(INT64, 0))):
+        body(full, left)
 
 
 def _each_vector(builder: Any, type_name: str, columns: Any, body: Any) -> None:
     """``body(vectors, offset)`` for each vector of a row, the last one masked if need be."""
-    whole = Vectors(builder, type_name, 1)
-    lanes, size = (ir.Constant(INT64, n) for n in (whole.lanes, whole.size))
-    left = builder.urem(columns, lanes)
-    full = builder.sub(columns, left)
-    with cgutils.for_range_slice(builder, ir.Constant(INT64, 0), full, lanes) as (j, _):
-        body(whole, builder.mul(j, size))
-    with builder.if_then(builder.icmp_signed("!=", left, ir.Constant(INT64, 0))):
-        body(Vectors(builder, type_name, 1, left), builder.mul(full, size))
+    plain = Vectors(builder, type_name, 1)
+
+    def at(first: Any, left: Any) -> None:
+        vectors = plain if left is None else Vectors(builder, type_name, 1, left)
+        body(vectors, builder.mul(first, ir.Constant(INT64, plain.size)))
+
+    each_vector(builder, columns, plain.lanes, at)
 
 
 def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
@@ -81,7 +106,8 @@ def _reduction(combine: Combine, start: float) -> Callable[[str, int], Any]:
                 builder.store(value, total)
 
             _each_vector(builder, type_name, columns, body)
-            return _across(builder, builder.load(total), plain.lanes, combine)
+            combined = across_each(builder, [builder.load(total)], combine)
+            return builder.extract_element(combined, ir.Constant(INT32, 0))
 
         if factors == 1:
 

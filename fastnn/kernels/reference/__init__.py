@@ -10,6 +10,7 @@ Metrics aside, NaN in means NaN out: no comparison hides one.
 from fastnn.kernels.reference.losses import *  # noqa: F403
 from fastnn.kernels.reference.metrics import *  # noqa: F403
 from fastnn.kernels.reference.networks import *  # noqa: F403
+from fastnn.kernels.reference.normalization import *  # noqa: F403
 from fastnn.kernels.reference.optimizers import *  # noqa: F403
 from fastnn.kernels.reference.random import *  # noqa: F403
 from fastnn.kernels.reference.regularization import *  # noqa: F403
