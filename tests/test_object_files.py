@@ -101,7 +101,7 @@ def test_signature_makes_sense(name: str) -> None:
     assert not set(names) & PARAMETERS
     for operand in op.arrays:
         assert operand.type in ("T", "S", *ITEM_BYTES)
-        assert 1 <= len(operand.dimensions) <= 2
+        assert 1 <= len(operand.dimensions) <= 3
     for scalar in op.scalars:
         assert scalar.type in ("int", "float", "chain", *FUNCTIONS)
     assert op.width <= s.CODE_WIDTH - s.CODE_OPERANDS, "too wide for a program's row"

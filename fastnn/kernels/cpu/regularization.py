@@ -20,9 +20,12 @@ COLUMNS = 512
 
 @reduction
 def _total(values, l1, l2):
-    """The penalty of all elements, in float64."""
-    total = 0.0
-    for i in range(values.size):
+    """The penalty of all elements, of which there is one at least, in float64.
+
+    Of none it would be 0, and LLVM would set the sums of rows by C's memset.
+    """
+    total = penalty_of(np.float64(values[0]), l1, l2)
+    for i in range(1, values.size):
         total += penalty_of(np.float64(values[i]), l1, l2)
     return total
 
@@ -35,7 +38,7 @@ def penalty(type_name: str) -> Any:
 
     @kernel
     def penalty(w, l1, l2, guard, N, rank, state, floats):
-        if rank == 0:
+        if rank == 0 and w.size > 0:
             total = N * _total(w, l1, l2)
             if guard != 0 and not is_finite(total):
                 raise_flag(state)
@@ -125,9 +128,10 @@ def constrain_norm(type_name: str) -> Any:
             first = part % chunks * COLUMNS
             sums = sums_at(workspace, (min(COLUMNS, columns - first),))
             begin = address(w) + (part // chunks * length * columns + first) * size
+            row = flat(begin, (sums.size,))
             for c in range(sums.size):
-                sums[c] = 0.0
-            for b in range(length):
+                sums[c] = np.float64(row[c]) * np.float64(row[c])
+            for b in range(1, length):
                 row = flat(begin + b * columns * size, (sums.size,))
                 for c in range(sums.size):
                     sums[c] += np.float64(row[c]) * np.float64(row[c])
