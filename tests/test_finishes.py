@@ -211,7 +211,7 @@ def test_discarded_gradient_is_given_away_and_kept_from_memory(dtype: str) -> No
     dw = np.full((21, 70), np.nan, dtype)
     w = np.zeros((21, 70), dtype)
     product = Call("dense_backward_kernel", {"dw": dw, **example.inputs, "discard": 1})
-    update = Call("sgd", {"w": w.reshape(-1), "g": dw.reshape(-1)})
+    update = Call("sgd", {"w": w.reshape(-1), "g": dw.reshape(-1), "multiplier": 1.0})
     code = np.zeros((1, s.CODE_WIDTH), np.int64)
     code[0, s.CODE_ADDRESS] = address(update.finish_key)
     finish_words = update.integers(lambda array: array.ctypes.data, address)

@@ -457,7 +457,7 @@ def test_sgd_step_by_step(momentum: float, nesterov: int, velocity: bool, dtype:
     for _ in range(10):
         g = rng.normal(size=131).astype(dtype)
         tape.op("sgd", w=w, g=g, velocity=v if velocity else None, momentum=momentum,
-                nesterov=nesterov)  # fmt: skip
+                nesterov=nesterov, multiplier=1.0)  # fmt: skip
         expected, expected_v = reference.sgd(
             expected, g, expected_v, rate, momentum, bool(nesterov)
         )
@@ -483,7 +483,8 @@ def test_adam_step_by_step(betas: tuple[float, float], epsilon: float, dtype: st
         g = (rng.normal(size=131) * (1e-6 if t % 3 == 0 else 1.0)).astype(dtype)
         state[s.STEP] = t - 1
         tape.op("adam_rates", beta_1=betas[0], beta_2=betas[1])
-        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=betas[0], beta_2=betas[1], epsilon=epsilon)
+        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=betas[0], beta_2=betas[1], epsilon=epsilon,
+                multiplier=1.0)  # fmt: skip
         expected, expected_m, expected_v = reference.adam(
             expected, g, expected_m, expected_v, t, rate, *betas, epsilon
         )
@@ -505,7 +506,8 @@ def test_adams_means_shrink_to_nothing(dtype: str) -> None:
     cpu.floats(state)[[s.UPDATE_RATE, s.UPDATE_CORRECTION]] = 0.1, 1.0
     tape = Eager(0, dtype, state)
     for _ in range(40):
-        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=0.9, beta_2=0.9, epsilon=1e-8)
+        tape.op("adam", w=w, g=g, m=m, v=v, beta_1=0.9, beta_2=0.9, epsilon=1e-8,
+                multiplier=1.0)  # fmt: skip
         for mean in (m, v):
             assert ((mean == 0) | (abs(mean) >= smallest)).all()
     assert (m[:4] == 0).all()
@@ -514,7 +516,7 @@ def test_adams_means_shrink_to_nothing(dtype: str) -> None:
     # Kept as long as it is normal, from either side.
     m, v = np.full((2, 2), smallest, dtype)
     tape.op("adam", w=w[:2], g=np.array([smallest, -smallest], dtype), m=m, v=v, beta_1=0.0,
-            beta_2=0.0, epsilon=1e-8)  # fmt: skip
+            beta_2=0.0, epsilon=1e-8, multiplier=1.0)  # fmt: skip
     np.testing.assert_array_equal(m, [smallest, -smallest])
     np.testing.assert_array_equal(v, [0, 0])
 
