@@ -2,3 +2,8 @@
 
 Importing any module here imports no framework, because asv imports them all.
 """
+
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+"""Where figures are kept."""

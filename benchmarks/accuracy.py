@@ -11,12 +11,10 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import RESULTS, machine
 
-RESULTS = Path(__file__).parent / "results"
 BATCH = 128
 
 Data = tuple[tuple[Any, Any], tuple[Any, Any]]

@@ -29,7 +29,10 @@ def ready(name: str, **operands: Any) -> Callable[[], None]:
         for _ in range(REPEATS):
             tape.op(name, **operands)
 
-    run()
+    try:
+        run()
+    except KeyError as error:
+        raise NotImplementedError(f"no op is called {error}") from error
     return run
 
 
@@ -38,6 +41,13 @@ def _normal(*shape: int, dtype: str = "float32") -> Any:
 
     return np.random.default_rng(0).standard_normal(shape).astype(dtype)
 
+
+OF_OUTPUT = (
+    "relu leaky_relu elu selu celu sigmoid hard_sigmoid tanh hard_tanh softplus softsign "
+    "exponential eru oru softmax log_softmax sparsemax"
+).split()
+OF_INPUT = "gelu gelu_tanh silu mish".split()
+"""Activations, by what their derivatives are functions of."""
 
 DRAWING: dict[str, dict[str, float]] = {
     "dropout": {"rate": 0.2},
@@ -82,7 +92,7 @@ class Elementwise:
 
     version = "1"
     params: ClassVar[list[Any]] = [
-        ["relu", "sigmoid", "tanh", "softmax", *DRAWING],
+        [*OF_OUTPUT, *OF_INPUT, *DRAWING],
         ["float32", "float64"],
     ]
     param_names: ClassVar[list[str]] = ["activation", "dtype"]
@@ -95,7 +105,8 @@ class Elementwise:
             )
         else:
             self.forward = ready(f"{activation}_forward", y=y, x=x)
-            self.backward = ready(f"{activation}_backward", dx=dx, dy=x, y=y)
+            kept = {"x": x} if activation in OF_INPUT else {"y": y}
+            self.backward = ready(f"{activation}_backward", dx=dx, dy=x, **kept)
 
     def time_forward(self, activation: str, dtype: str) -> None:
         self.forward()

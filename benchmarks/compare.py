@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import machine, summary
+from benchmarks import RESULTS, machine, summary
 from benchmarks.grid import GRID
 from benchmarks.parts import PARTS, Settings
 from benchmarks.peers import PEERS
@@ -28,7 +28,6 @@ from benchmarks.servers import SERVERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
 QUICK_ROWS = ("T2", "T6")
 

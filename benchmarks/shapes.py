@@ -20,12 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import machine
+from benchmarks import RESULTS, machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RESULTS = Path(__file__).parent / "results"
 ROUNDS = 15
 
 PACK_ROWS = (32, 48, 64, 96, 128, 192, 256, 384, 512)

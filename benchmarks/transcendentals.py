@@ -16,12 +16,10 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine
+from benchmarks import RESULTS, machine
 
-RESULTS = Path(__file__).parent / "results"
 NAMES = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid")
 ELEMENTS = 8192
 ROUNDS = 301
