@@ -11,6 +11,7 @@ from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
 from fastnn.kernels import compiled as compiled  # kernels call formulas
+from fastnn.kernels.cpu.lowering import compiler_of
 
 FASTMATH = {"contract"}
 """A product and a sum may become one FMA; nothing else may change.
@@ -23,9 +24,26 @@ that results are the same bits for any number of threads.
 REDUCTION_FASTMATH = FASTMATH | {"reassoc", "nsz"}
 """For a sum over one row, which one thread computes whole: the order may be the vector's."""
 
+
+def _vector_bytes() -> int:
+    # What Numba compiles for: the host, unless its settings name another CPU.
+    chosen = config.CPU_FEATURES
+    features = (get_host_cpu_features() if chosen is None else chosen).split(",")
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx2" in features and "+fma" in features else 16
+
+
+VECTOR_BYTES = _vector_bytes()
+"""Width of the target's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""
+
 # ``error_model="numpy"``: Python's checks of every division would stop vectorisation (Adam: six
 # times slower). ``_nrt=False``: kernels own no memory, so nothing is reference-counted.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+_OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "_nrt": False,
+    "pipeline_class": compiler_of(VECTOR_BYTES),
+}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -64,18 +82,6 @@ def native(arguments: Any) -> Callable[[Callable[..., Any]], Any]:
         arguments, no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=FASTMATH, **_OPTIONS
     )
 
-
-def _vector_bytes() -> int:
-    # What Numba compiles for: the host, unless its settings name another CPU.
-    chosen = config.CPU_FEATURES
-    features = (get_host_cpu_features() if chosen is None else chosen).split(",")
-    if "+avx512f" in features:
-        return 64
-    return 32 if "+avx2" in features and "+fma" in features else 16
-
-
-VECTOR_BYTES = _vector_bytes()
-"""Width of the target's widest vector registers: 64 with AVX-512, 32 with AVX2, else 16."""
 
 DOUBLE_PUMPED = VECTOR_BYTES == 64 and (config.CPU_NAME or get_host_cpu_name()) == "znver4"
 """Whether the target does a whole vector in two halves, so that half a vector is half the work."""
