@@ -19,8 +19,8 @@ EPSILON = 1e-7
 class Constraint:
     """What holds of weights after every update."""
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse weights of a shape that it does not suit."""
+    def check(self, shape: tuple[int, ...], label: str) -> None:
+        """Refuse weights of a shape that it does not suit; `label` is what messages begin with."""
 
     def ops(self, tape: Tape, w: Any) -> None:
         """Put on `tape` what brings the array w back, in place."""
@@ -70,12 +70,12 @@ class MinMaxNorm(Constraint):
         self.rate = checks.number(name, "rate", rate, "[0, 1]")
         self.axis = checks.integer(name, "axis", axis, -(1 << 16))
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...], label: str) -> None:
         """Refuse weights that have no such axis."""
         rank = len(shape)
         if not -rank <= self.axis < rank:
             raise ValueError(
-                f"{type(self).__name__}: axis must be in [{-rank}, {rank - 1}] "
+                f"{label}: axis of {type(self).__name__} must be in [{-rank}, {rank - 1}] "
                 f"for weights of shape {shape}, got {self.axis}"
             )
 

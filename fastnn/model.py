@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastnn import callbacks as callbacks_module
 from fastnn import (
     checks,
@@ -281,12 +283,22 @@ class Sequential(Network):
         finally:
             self._training.release()
 
+    @property
+    def is_trained_now(self) -> bool:
+        """Whether a training of the model is under way."""
+        return self._training.locked()
+
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:
         """Training steps over `sources`, on the model's own state."""
         loss, optimizer = self._require_compiled("fit")
         first = int(self.state[s.STEP])
         cpu.floats(self.state)[s.LEARNING_RATE] = optimizer.rates(first, first + 1)[0]
         flat = self.flat()
+        if optimizer.use_ema:  # where nothing is trained, what there is is the average
+            average, trained = flat.slots[optimizers.AVERAGE], np.zeros(flat.parameters.size, bool)
+            for group in planner.groups_of(self.layers, flat._replace(parameters=trained)):
+                group.w[:] = True
+            average[~trained] = flat.parameters[~trained]
         self._tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
 
         def step(tape: Any, sources: planner.Sources) -> None:
@@ -342,7 +354,7 @@ class Sequential(Network):
     def take_average(self) -> None:
         """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
         _, optimizer = self._require_compiled("fit")
-        if optimizer.use_ema:
+        if optimizer.use_ema and self.state[s.STEP] > 0:
             for group in planner.groups_of(self.layers, self.flat()):
                 group.w[:] = group.slots[optimizers.AVERAGE]
 

@@ -13,7 +13,15 @@ import numpy as np
 from fastnn import checks
 from fastnn.engine import arena, cpu
 from fastnn.layers.arrays import Arrays
-from fastnn.layers.base import DTYPES, Layer, leaves, new_seed, prepare_in_order, snake_case
+from fastnn.layers.base import (
+    DTYPES,
+    Layer,
+    leaves,
+    new_seed,
+    prepare_in_order,
+    snake_case,
+    with_all_inside,
+)
 from fastnn.layers.shape import Input
 from fastnn.training import inference, planner
 from fastnn.training.loop import CompiledPass, CompiledStep, EagerPass, Pass, Step
@@ -116,7 +124,8 @@ class Network:
             yield
             return
         stages = [stage for layer in self.layers for stage in layer.stages()]
-        parts = list({id(part): part for part in (self, *self.layers, *stages)}.values())
+        every = (self, *with_all_inside(self.layers), *stages)
+        parts = list({id(part): part for part in every}.values())
         before = [dict(vars(part)) for part in parts]
         # Arrays by name are changed in place: of them, what they were is kept, too.
         named = [v for own in before for v in own.values() if isinstance(v, Arrays)]
@@ -143,7 +152,7 @@ class Network:
         for layer in own:
             if layer.dtype != self.dtype:
                 raise ValueError(f"{layer.label} is {layer.dtype}, the model {self.dtype}")
-        for layer in {id(layer): layer for layer in (*self.layers, *own)}.values():
+        for layer in with_all_inside(self.layers):
             layer._owner, layer._state, layer._seed = self, self.state, self.seed
         self._parameters = self._in_one_vector([(layer, layer.params) for layer in own])
         self._buffers = self._in_one_vector([(layer, layer.buffers) for layer in own])

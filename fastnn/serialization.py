@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn.kernels.formula import OwnFunction
+from fastnn.activations import Custom
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,8 +33,8 @@ def describe(thing: Any) -> dict[str, Any]:
     """
 
     def argument(value: Any) -> Any:
-        if isinstance(value, OwnFunction):
-            return {"function": value.function.__name__}
+        if isinstance(value, Custom):
+            return {"function": value.function.__name__, "op": value.op}
         if hasattr(value, "get_config"):
             return describe(value)
         if isinstance(value, list):
@@ -59,8 +59,14 @@ def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping
             return [argument(each) for each in value]
         if isinstance(value, dict) and set(value) == {"class", "config"}:
             return make(value, known, custom)
-        if isinstance(value, dict) and set(value) == {"function"}:
-            return called("function", value["function"])
+        if isinstance(value, dict) and set(value) == {"function", "op"}:
+            function = called("function", value["function"])
+            if getattr(function, "op", None) != value["op"]:
+                raise ValueError(
+                    f"function {value['function']} of custom_objects is not the one that was "
+                    "saved: its formula is another"
+                )
+            return function
         return value
 
     config = {name: argument(value) for name, value in described["config"].items()}

@@ -337,6 +337,15 @@ def target(z, y):  # type: ignore[no-untyped-def]
     return y
 
 
+def _named_swish() -> Any:
+    """Another function of that name."""
+
+    def swish(x):  # type: ignore[no-untyped-def]
+        return 2.0 * x / (1.0 + math.exp(-x))
+
+    return swish
+
+
 def test_models_are_saved_and_loaded_by_name(tmp_path: Path) -> None:
     x, y = data()
     model = network(OwnAdam(0.01, epsilon=1e-5), quantile(q=0.3))
@@ -347,6 +356,9 @@ def test_models_are_saved_and_loaded_by_name(tmp_path: Path) -> None:
         words = f"{missing} is not known; pass custom_objects={{'{missing}': {missing}}}"
         with pytest.raises(ValueError, match=re.escape(words)):
             fastnn.load(tmp_path / "model", custom_objects=others)
+    edited = fastnn.activation(_named_swish())
+    with pytest.raises(ValueError, match="swish of custom_objects is not the one that was saved"):
+        fastnn.load(tmp_path / "model", custom_objects=CUSTOM | {"swish": edited})
     loaded = fastnn.load(tmp_path / "model", custom_objects=CUSTOM)
     assert repr(loaded.layers) == repr(model.layers)
     assert repr((loaded.loss, loaded.optimizer)) == repr((model.loss, model.optimizer))

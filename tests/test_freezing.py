@@ -190,3 +190,43 @@ def test_wrong_options_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         fastnn.Dense(3, **options)
+
+
+def test_averages_of_what_was_frozen_begin_with_it() -> None:
+    x, y = data()
+    model = network(optimizer=fastnn.SGD(0.0, use_ema=True, ema_momentum=0.9), trainable=False)
+    before = model.get_weights()
+    model.take_average()  # of no step
+    model.fit(x, y, verbose=0)
+    model.layers[1].trainable = True
+    model.take_average()
+    model.fit(x, y, verbose=0)
+    for own, expected in zip(model.get_weights(), before, strict=True):
+        assert_close(own, expected)
+
+
+@pytest.mark.parametrize("in_python", [False, True])
+def test_nothing_is_frozen_or_thawed_while_a_model_is_trained(in_python: bool) -> None:
+    x, y = data()
+    model = fastnn.Sequential([fastnn.Dense(3), *([Mean()] if in_python else [])], (5,), seed=1)
+    model.compile("sgd", "mse")
+    for option, value in (("trainable", False), ("learning_rate_multiplier", 0.5)):
+        change = fastnn.LambdaCallback(
+            on_epoch_end=lambda epoch, logs, o=option, v=value: setattr(model.layers[0], o, v)
+        )
+        with pytest.raises(RuntimeError, match=f"dense_0: {option} cannot be set while"):
+            model.fit(x, y, callbacks=[change], verbose=0)
+        setattr(model.layers[0], option, value)
+
+
+def test_a_layer_that_is_given_twice_is_updated_once() -> None:
+    block = fastnn.Residual([fastnn.Dense(2, kernel_initializer="ones")])
+    block.forward(np.ones((1, 2)))
+    block.layers[0].grads["kernel"][...] = 1.0
+    fastnn.SGD(0.5).update([block, block.layers[0]])
+    np.testing.assert_array_equal(block.layers[0].kernel, 0.5)
+
+
+def test_an_unknown_option_names_the_layer() -> None:
+    with pytest.raises(TypeError, match="Dense: no argument is called 'foo'; every layer takes"):
+        fastnn.Dense(3, foo=1)

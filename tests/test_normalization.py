@@ -425,3 +425,24 @@ def test_docstring_examples() -> None:
     results = [doctest.testmod(module) for module in (normalization, scaling)]
     assert [result.failed for result in results] == [0, 0]
     assert all(result.attempted >= 5 for result in results)
+
+
+def test_statistics_that_overflow_stop_training_and_stay_whole() -> None:
+    x = np.full((8, 3), 1e30, np.float32) * np.arange(8, dtype=np.float32)[:, None]
+    model = fastnn.Sequential([fastnn.BatchNormalization(), fastnn.Dense(1)], (3,), seed=1)
+    model.compile("sgd", "mse")
+    with pytest.raises(fastnn.DivergenceError):
+        model.fit(x, np.zeros(8), epochs=2, verbose=0)
+    assert np.isfinite(np.concatenate([w.ravel() for w in model.get_weights()])).all()
+    np.testing.assert_array_equal(model.layers[0].buffers["moving_variance"], 1.0)
+
+
+def test_gradients_of_a_model_not_built_are_checked_with_what_adapt_found() -> None:
+    x = np.random.default_rng(0).normal(5.0, 3.0, size=(20, 3))
+    layer = fastnn.Normalization()
+    layer.adapt(x)
+    model = fastnn.Sequential([layer, fastnn.Dense(2)])
+    model.compile("sgd", "mse")
+    assert set(fastnn.gradcheck(model, x[:4], np.zeros((4, 2)))) == {
+        "dense_1.bias", "dense_1.kernel",
+    }  # fmt: skip

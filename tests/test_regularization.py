@@ -255,7 +255,7 @@ def test_a_penalty_that_is_infinite_stops_training() -> None:
                 [fastnn.Dense(3, kernel_constraint=constraints.UnitNorm(axis=2))], (5,)
             ),
             ValueError,
-            r"axis must be in \[-2, 1\] for weights of shape \(5, 3\), got 2",
+            r"kernel_constraint: axis of UnitNorm must be in \[-2, 1\] for weights of shape \(5, 3\), got 2",
         ),
         (
             lambda: fastnn.Layer().add_weight("w", (2,), trainable=False, regularizer="l1"),
@@ -267,3 +267,12 @@ def test_a_penalty_that_is_infinite_stops_training() -> None:
 def test_wrong_arguments_are_named(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_the_penalty_of_weights_does_not_depend_on_rows() -> None:
+    layer = fastnn.Dense(3, kernel_regularizer="l2", kernel_initializer="ones")
+    layer.forward(np.ones((5, 2)), training=True)
+    before = layer.penalty()
+    layer.forward(np.ones((0, 2)), training=True)
+    assert_close(layer.penalty(), before)
+    assert before > 0

@@ -179,3 +179,14 @@ def test_wrong_layers_are_refused() -> None:
         fastnn.Sequential([dense])
     with pytest.raises(ValueError, match="already belongs to a model"):
         fastnn.Residual([dense])
+
+
+def test_layers_at_any_depth_are_unbuilt_by_an_error_and_share_the_models_state() -> None:
+    deep = fastnn.Residual([fastnn.Residual([fastnn.Dense(4, use_bias=False)])])
+    model = fastnn.Sequential([deep, fastnn.Dense(1)], seed=0)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="y"):
+        model.fit(np.zeros((6, 4)), np.zeros((6, 3)), verbose=0)
+    assert not deep.layers[0].built
+    model.build((4,))
+    assert deep.layers[0]._state is model.state

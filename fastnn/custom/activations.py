@@ -40,7 +40,7 @@ class OwnActivation(activations.Custom):
         Parameters
         ----------
         function : function
-            With the arguments of the activation. Layers made before do not know of it.
+            With the arguments of the activation.
         of : {"x", "y"}
             What its first argument is: the activation's input, or its output. Of the output, the
             input need not be kept in memory.

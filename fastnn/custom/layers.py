@@ -29,7 +29,11 @@ from fastnn.layers.base import Layer, Shape
 
 Array = npt.NDArray[Any]
 
-OPTIONS = inspect.signature(Layer).parameters
+OPTIONS = {
+    name: parameter
+    for name, parameter in inspect.signature(Layer).parameters.items()
+    if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+}
 """What every layer takes besides."""
 
 
@@ -90,7 +94,7 @@ class OwnLayer(Layer):
 def layer(function: Plain | None = None, *, derivative: Plain | None = None) -> Any:
     """Make an elementwise layer out of a function, ``f(x, a=..., b=...)``, with a and b trained.
 
-    Each column has parameters of its own, which begin with the function's defaults.
+    Each element of a row has parameters of its own, which begin with the function's defaults.
 
     Parameters
     ----------

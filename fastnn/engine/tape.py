@@ -130,7 +130,7 @@ class Eager(Saved):
     def flush(self) -> None:
         """Run what `commit` has kept: for a layer by itself, to which there comes no update."""
         calls, self._committed = self._committed, []
-        for call in calls:
+        for call in [] if self.stopped else calls:
             self._run(call)
 
     def _checked(self, name: str, operands: dict[str, Any]) -> Call:

@@ -42,8 +42,13 @@ class Activation(Layer):
         owner = type(self).__name__
         self.activation = activations.check(activation, owner)
         self.arguments = activations.check_parameters(self.activation, parameters, owner)
-        if not activations.has_derivative(self.activation):
-            self.untrainable = f"the derivative of {self.activation} is 0 everywhere"
+
+    @property
+    def untrainable(self) -> str | None:
+        """Why no gradient comes back through it, if none does."""
+        if activations.has_derivative(self.activation):
+            return None
+        return f"the derivative of {self.activation} is 0 everywhere"
 
     def build(self, input_shape: Shape) -> None:
         """Softmax and its kin take vectors only."""

@@ -43,11 +43,11 @@ class Layer:
     name : str, optional
         By default made of the class's name and the place in the model.
     trainable : bool
-        Whether training changes its parameters. It may be set at any time, and counts from the
-        next `fit` on. A layer that is not is frozen: its gradients are not even computed.
+        Whether training changes its parameters. It may be set between two trainings. A layer that
+        is not is frozen: its gradients are not looked at, and for the most part not computed.
     learning_rate_multiplier : float, at least 0
         By what the learning rate is multiplied for its parameters, decay included. It may be set
-        at any time, and counts from the next `fit` on.
+        between two trainings.
 
     Examples
     --------
@@ -63,7 +63,6 @@ class Layer:
     """
 
     name: str | None = None
-    untrainable: str | None = None  # why no gradient comes back through it
     dtype: str = "float32"
     input_shape: Shape | None = None
     output_shape: Shape | None = None
@@ -75,6 +74,10 @@ class Layer:
     _state: npt.NDArray[np.int64] | None = None
     _forwards: int = 0
     _tape: Eager | None = None
+    _trainable: bool = True
+    _learning_rate_multiplier: float = 1.0
+    _regularizers: Mapping[str, regularizers.L1L2] = MappingProxyType({})
+    _constraints: Mapping[str, constraints.Constraint] = MappingProxyType({})
     _owner: object = None
     _parent: Layer | None = None
 
@@ -90,18 +93,19 @@ class Layer:
                     f"for compiled steps use {ops}; subclass Layer"
                 )
 
-    _trainable: bool = True
-    _learning_rate_multiplier: float = 1.0
-    _regularizers: Mapping[str, regularizers.L1L2] = MappingProxyType({})
-    _constraints: Mapping[str, constraints.Constraint] = MappingProxyType({})
-
     def __init__(
         self,
         name: str | None = None,
         *,
         trainable: bool = True,
         learning_rate_multiplier: float = 1.0,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}: no argument is called {next(iter(unknown))!r}; every "
+                "layer takes name, trainable and learning_rate_multiplier"
+            )
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{type(self).__name__}: name must be a string, got {name!r}")
         self.name = name
@@ -117,6 +121,7 @@ class Layer:
     def trainable(self, value: bool) -> None:
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{self.label}: trainable must be True or False, got {value!r}")
+        self._refuse_in_training("trainable")
         self._trainable = bool(value)
 
     @property
@@ -126,9 +131,19 @@ class Layer:
 
     @learning_rate_multiplier.setter
     def learning_rate_multiplier(self, value: float) -> None:
-        self._learning_rate_multiplier = checks.number(
-            self.label, "learning_rate_multiplier", value, "[0, inf)"
-        )
+        given = checks.number(self.label, "learning_rate_multiplier", value, "[0, inf)")
+        self._refuse_in_training("learning_rate_multiplier")
+        self._learning_rate_multiplier = given
+
+    def _refuse_in_training(self, what: str) -> None:
+        """Steps that are under way were made with what then held."""
+        if getattr(self._owner, "is_trained_now", False):
+            raise RuntimeError(f"{self.label}: {what} cannot be set while the model is trained")
+
+    @property
+    def untrainable(self) -> str | None:
+        """Why no gradient comes back through it, if none does."""
+        return None
 
     @property
     def rate_multiplier(self) -> float:
@@ -251,7 +266,7 @@ class Layer:
         name : str
         shape : tuple of int
         initializer : str or callable
-        regularizer : str or Regularizer, optional
+        regularizer : str or L1L2, optional
         constraint : str or Constraint, optional
         trainable : bool
             If False, it is no parameter but one of `buffers`, and has no gradient.
@@ -266,7 +281,7 @@ class Layer:
         penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
         limit = constraints.check(constraint, self.label, f"{name}_constraint")
         if limit is not None:
-            limit.check(shape)
+            limit.check(shape, f"{self.label}: {name}_constraint")
         stream = (self._stream << 16) + len(self.weights)
         source = initializers.generator(self._seed, stream)
         drawn = initializers.draw(checked, shape, source, self.dtype)
@@ -290,7 +305,7 @@ class Layer:
         return ()
 
     def leaves(self) -> list[Layer]:
-        """The layers with weights of their own: all inside, itself if it holds none."""
+        """Those that x goes through: all inside, itself if there is none inside."""
         return leaves(self.inside()) or [self]
 
     def stages(self) -> tuple[Layer, ...]:
@@ -424,17 +439,22 @@ class Layer:
             stage.penalty_gradient_ops(self._tape)
         return dx.copy() if np.may_share_memory(dx, gradient) else dx
 
+    def take_over(self, other: Layer) -> None:
+        """Know what a layer of the same arguments was told besides, before it was built."""
+
     def penalty(self) -> float:
         """What regularizers add to the loss: of weights, and of the last training output."""
-        tape = self._tape or Eager(1, self.dtype, cpu.new_state(), training=True)
+        ran = self._tape is not None and self._tape.rows > 0
+        tape = self._tape if ran else Eager(1, self.dtype, cpu.new_state(), training=True)
+        assert tape is not None
         sums = cpu.floats(tape.state)
         before = sums[s.LOSS_SUM]
         for stage in self.stages():
-            if self._tape is None:
-                Layer.penalty_ops(stage, tape)
-            else:
+            if ran:
                 stage.penalty_ops(tape)
-        added = float(sums[s.LOSS_SUM] - before) / max(tape.rows, 1)
+            else:
+                Layer.penalty_ops(stage, tape)
+        added = float(sums[s.LOSS_SUM] - before) / tape.rows
         sums[s.LOSS_SUM] = before
         return added
 
@@ -459,8 +479,13 @@ class Layer:
 
 
 def leaves(layers: Iterable[Layer]) -> list[Layer]:
-    """All layers with weights of their own among `layers`, those inside others too."""
+    """All layers that hold no other, those inside others too: weights are theirs alone."""
     return [leaf for layer in layers for leaf in layer.leaves()]
+
+
+def with_all_inside(layers: Iterable[Layer]) -> list[Layer]:
+    """`layers`, each followed by all that are inside it."""
+    return [each for layer in layers for each in (layer, *with_all_inside(layer.inside()))]
 
 
 def prepare_in_order(layers: Iterable[Layer], shape: Shape, dtype: str, seed: int | None) -> Shape:

@@ -29,9 +29,9 @@ class Dense(Layer):
     kernel_initializer, bias_initializer : str or callable
         A name out of ``fastnn.initializers.INITIALIZERS``, such an initializer with arguments of
         your own, ``Constant(0.1)``, or ``f(shape, generator)``.
-    kernel_regularizer, bias_regularizer : str or Regularizer, optional
+    kernel_regularizer, bias_regularizer : str or L1L2, optional
         What the loss grows by for the size of the weights.
-    activity_regularizer : str or Regularizer, optional
+    activity_regularizer : str or L1L2, optional
         The same for the output: the mean over the batch's rows.
     kernel_constraint, bias_constraint : str or Constraint, optional
         What the weights are brought back to after every update.

@@ -108,7 +108,7 @@ class BatchNormalization(_Scaled):
         Whether there is a β and a γ.
     beta_initializer, gamma_initializer : str or callable
     moving_mean_initializer, moving_variance_initializer : str or callable
-    beta_regularizer, gamma_regularizer : str or Regularizer, optional
+    beta_regularizer, gamma_regularizer : str or L1L2, optional
     beta_constraint, gamma_constraint : str or Constraint, optional
     **options
         Those of `Layer`.
@@ -230,7 +230,7 @@ class LayerNormalization(_Scaled):
     center, scale : bool
         Whether there is a β and a γ.
     beta_initializer, gamma_initializer : str or callable
-    beta_regularizer, gamma_regularizer : str or Regularizer, optional
+    beta_regularizer, gamma_regularizer : str or L1L2, optional
     beta_constraint, gamma_constraint : str or Constraint, optional
     **options
         Those of `Layer`.

@@ -27,7 +27,7 @@ class PReLU(Layer):
     ----------
     alpha_initializer : str or callable
         A name out of ``fastnn.initializers.INITIALIZERS``, or an initializer.
-    alpha_regularizer : str or Regularizer, optional
+    alpha_regularizer : str or L1L2, optional
         What the loss grows by for the size of alpha; He et al. have none.
     alpha_constraint : str or Constraint, optional
         What alpha is brought back to after every update.
@@ -76,7 +76,8 @@ class PReLU(Layer):
 
     @alpha.setter
     def alpha(self, value: Any) -> None:
-        self.alpha[...] = checks.like(value, "alpha", self.alpha)
+        _ = self.alpha  # there must be one
+        self.params["alpha"] = value
 
     def build(self, input_shape: Shape) -> None:
         """Make alpha, and the tables of whose it is."""

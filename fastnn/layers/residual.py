@@ -25,7 +25,7 @@ class Residual(Layer):
 
     Attributes
     ----------
-    layers : list of Layer
+    layers : tuple of Layer
 
     Examples
     --------
@@ -36,11 +36,11 @@ class Residual(Layer):
     """
 
     def __init__(self, layers: Iterable[Layer], **options: Unpack[Options]) -> None:
-        self.layers: list[Layer] = []
+        self.layers: tuple[Layer, ...] = ()
         super().__init__(**options)
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(f"Residual: layers must be a list of layers, got {layers!r}")
-        self.layers = list(layers)
+        self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("Residual: layers must not be empty")
         for index, layer in enumerate(self.layers):
@@ -56,7 +56,7 @@ class Residual(Layer):
         inner = tuple(stage for layer in self.layers for stage in layer.stages())
         self._stages = (branch, *inner, _Join(branch))
 
-    def inside(self) -> list[Layer]:
+    def inside(self) -> tuple[Layer, ...]:
         """The layers that x goes through."""
         return self.layers
 
@@ -84,7 +84,7 @@ class Residual(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"layers": self.layers, **super().get_config()}
+        return {"layers": list(self.layers), **super().get_config()}
 
 
 class _Branch(Layer):

@@ -133,6 +133,11 @@ class Normalization(Layer):
             buffer[...] = found[name]
         self._adapted = found
 
+    def take_over(self, other: Layer) -> None:
+        """What `adapt` found."""
+        assert isinstance(other, Normalization)
+        self._adapted = other._adapted
+
     def build(self, input_shape: Shape) -> None:
         """Make room for mean and variance, and for the number of rows that they come from."""
         columns = input_shape[-1:]

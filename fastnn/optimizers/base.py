@@ -66,7 +66,8 @@ class Optimizer:
         Whether an average of the weights over the steps is kept. Every `fit` that comes to its end
         puts it into their place, so that two fits are not one of as many epochs; after
         `train_on_batch`, ``model.take_average()`` does. Validation meanwhile, and what an
-        interruption leaves, are the weights themselves.
+        interruption leaves, are the weights themselves, and of these are the moving statistics of
+        normalising layers.
     ema_momentum : float in [0, 1]
         μ: after each step ``average = μ·average + (1−μ)w``; it begins with the first step's w.
 
@@ -219,7 +220,7 @@ class Optimizer:
             be; it keeps its old value.
         """
         step, finite = self._steps, True
-        listed = [layer for layer in leaves(_listed(layers)) if layer.trained]
+        listed = _trained(layers)
         state = cpu.new_state()
         state[s.STEP] = step
         cpu.floats(state)[s.LEARNING_RATE] = self.rates(step, step + 1)[0]
@@ -254,7 +255,7 @@ class Optimizer:
         """
         if not self.use_ema:
             raise RuntimeError(f"{type(self).__name__}: finalize needs use_ema=True")
-        listed = [layer for layer in leaves(_listed(layers)) if layer.trained]
+        listed = _trained(layers)
         for layer in listed:
             if id(layer) not in self._by_hand:
                 raise RuntimeError(
@@ -281,5 +282,7 @@ class Optimizer:
         return f"{type(self).__name__}({arguments})"
 
 
-def _listed(layers: Layer | Iterable[Layer]) -> Iterable[Layer]:
-    return [layers] if isinstance(layers, Layer) else layers
+def _trained(layers: Layer | Iterable[Layer]) -> list[Layer]:
+    """All that are trained among `layers` and inside them, each once."""
+    every = leaves([layers] if isinstance(layers, Layer) else layers)
+    return list({id(layer): layer for layer in every if layer.trained}.values())

@@ -134,6 +134,7 @@ def _again(layer: Layer) -> Layer:
         raise TypeError(
             f"gradcheck: {layer.label} cannot be made again of its get_config: {error}"
         ) from error
+    made.take_over(layer)
     return made
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cpu import blocks
+from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.memory import LINE, address
 from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.scalar import is_finite
 from fastnn.kernels.signatures import ITEM_BYTES
 
 SUMMED = 8
@@ -302,13 +304,22 @@ def batch_normalization_backward(type_name: str) -> Any:
 
 
 def moving_average(type_name: str) -> Any:
-    """``average = momentum·average + (1 − momentum)·value``, in its place."""
+    """``average = momentum·average + (1 − momentum)·value``, in its place.
+
+    An element that would not be finite stays what it was, and the run's flag is raised.
+    """
     real = getattr(np, type_name)
 
     @kernel
-    def moving_average(average, value, momentum):
+    def moving_average(average, value, momentum, state):
+        bad = False
         for i in range(average.size):
             old = np.float64(average[i])
-            average[i] = real(old + (1.0 - momentum) * (np.float64(value[i]) - old))
+            new = real(old + (1.0 - momentum) * (np.float64(value[i]) - old))
+            finite = is_finite(new)
+            average[i] = new if finite else average[i]
+            bad |= not finite
+        if bad:
+            raise_flag(state)
 
     return moving_average
