@@ -354,9 +354,11 @@ class Sequential(Network):
     def take_average(self) -> None:
         """Put averaged weights into the place of the parameters, if the optimizer keeps any."""
         _, optimizer = self._require_compiled("fit")
-        if optimizer.use_ema and self.state[s.STEP] > 0:
+        if optimizer.use_ema:
             for group in planner.groups_of(self.layers, self.flat()):
-                group.w[:] = group.slots[optimizers.AVERAGE]
+                average = group.slots[optimizers.AVERAGE]
+                if self.state[s.STEP] > 0 or average.any():  # else there was no step yet
+                    group.w[:] = average
 
     def cleared_tally(self) -> metrics_module.Tally:
         """What the training at hand adds up, from nothing on."""
