@@ -178,6 +178,7 @@ class Losses:
             "huber",
             "log_cosh",
             "poisson",
+            "exponential_half_poisson_deviance",
             "hinge",
             "squared_hinge",
             "kl_divergence",

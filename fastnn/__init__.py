@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
     from fastnn.losses import CategoricalHinge as CategoricalHinge
     from fastnn.losses import CosineSimilarity as CosineSimilarity
+    from fastnn.losses import HalfPoissonDeviance as HalfPoissonDeviance
     from fastnn.losses import Hinge as Hinge
     from fastnn.losses import Huber as Huber
     from fastnn.losses import KLDivergence as KLDivergence
@@ -85,6 +86,7 @@ _PLACES = {
         "CategoricalCrossentropy",
         "CategoricalHinge",
         "CosineSimilarity",
+        "HalfPoissonDeviance",
         "Hinge",
         "Huber",
         "KLDivergence",

@@ -271,6 +271,41 @@ class Poisson(Loss):
     targets = "counts"
 
 
+class HalfPoissonDeviance(Loss):
+    """The mean over a row's columns of y log(y/p) − y + p: scikit-learn's Poisson loss.
+
+    Targets y are not negative. After the activation ``"exponential"``, or with
+    ``from_logits=True``, it is computed from the logarithms z of the means p:
+    y (log y − z) − y + e^z, gradient (e^z − y)/(N C).
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether the network's output is logarithms.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.HalfPoissonDeviance().forward(np.array([[3.0, 1.0]]), np.array([[3.0, 0.0]]))
+    0.5
+    """
+
+    name = "half_poisson_deviance"
+    fuses = "exponential"
+    targets = "counts"
+
+    def __init__(self, from_logits: bool = False) -> None:
+        self.from_logits = bool(from_logits)
+
+    def op_name(self, labels: bool, logits: bool) -> str:
+        """On logarithms or on means."""
+        return f"exponential_{self.name}" if logits else self.name
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make such a loss again."""
+        return {"from_logits": self.from_logits}
+
+
 class Hinge(Loss):
     """The mean over a row's columns of max(1 − yz, 0).
 
@@ -359,6 +394,7 @@ LOSSES: dict[str, type[Loss]] = {
     "log_cosh": LogCosh,
     "logcosh": LogCosh,
     "poisson": Poisson,
+    "half_poisson_deviance": HalfPoissonDeviance,
     "hinge": Hinge,
     "squared_hinge": SquaredHinge,
     "categorical_hinge": CategoricalHinge,

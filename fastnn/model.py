@@ -319,7 +319,7 @@ class Sequential(Network):
         def step(tape: Any, sources: planner.Sources) -> None:
             planner.evaluation_step(tape, self.layers, loss, self.metrics, sources, self.dtype)
 
-        state, total = cpu.new_state(), len(sources.x)
+        state, total = cpu.new_state(), sources.rows
         tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
         sources = sources._replace(sums=tally.sums)
         batch = min(total, rows)

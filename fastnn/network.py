@@ -216,20 +216,25 @@ class Network:
         most = checks.integer("predict", "batch_size", batch_size, 1)
         shown = checks.verbose("predict", verbose)
         rows = checks.features(x, "x", self.input_shape, self.dtype)
-        if len(rows) <= most:
-            capacity = room(len(rows))
+        return self.predict_checked(planner.Sources(rows), most, shown)
+
+    def predict_checked(
+        self, sources: planner.Sources, most: int = DEFAULT_ROWS, verbose: int = 0
+    ) -> Array:
+        """The output for rows that have passed the door, of which `most` are taken at once."""
+        total = sources.rows
+        if total <= most and sources.starts is None:
+            capacity = room(total)
             if capacity not in self._forwards:
-                self._forwards[capacity] = self._forward(capacity, shown)
+                self._forwards[capacity] = self._forward(capacity, verbose)
             forward = self._forwards[capacity]
             if forward is not None and forward.short:
-                return forward(rows)
-        out = np.empty((len(rows), *self.output_shape), self.dtype)
-        sources = planner.Sources(x=rows, out=out)
-        batch = min(len(rows), most)
-        state = cpu.new_state()
-        step = self._prediction_step
-        with self._pass("predict", step, sources, room(batch), state, shown) as one:
-            one.epoch(len(rows), batch)
+                return forward(sources.x)
+        out = np.empty((total, *self.output_shape), self.dtype)
+        batch, state = min(total, most), cpu.new_state()
+        sources, step = sources._replace(out=out), self._prediction_step
+        with self._pass("predict", step, sources, room(batch), state, verbose) as one:
+            one.epoch(total, batch)
         return out
 
     def compiled_predict(self, rows: int = 1) -> inference.CompiledFunction:

@@ -202,6 +202,55 @@ def dense_backward_kernel(draw: Draw) -> Example:
     return draw.example(inputs, oracle, scale=draw.N**0.5)
 
 
+def sparse(draw: Draw) -> tuple[Operands, Callable[[Operands], list[Any]], int]:
+    """Operands of sparse rows, what makes of them the batch's, and where the batch begins."""
+    first = int(draw.rng.integers(0, 5))
+    total = first + draw.N + int(draw.rng.integers(0, 4))
+    at, columns = np.nonzero(draw.rng.random((total, draw.I)) < 0.3)
+    draw.lengths |= {"R": len(at), "Q": total + 1, "M": total}
+    operands: Operands = {
+        "values": draw.normal("R"),
+        "columns": columns.astype("int32"),
+        "starts": np.searchsorted(at, np.arange(total + 1)),
+        "order": None if draw.without == "order" else draw.rng.integers(0, total, total),
+    }
+
+    def rows(o: Operands) -> list[Any]:
+        order = np.arange(total) if o["order"] is None else o["order"]
+        parts = [slice(o["starts"][r], o["starts"][r + 1]) for r in order[first:][: draw.N]]
+        return [(o["values"][part], o["columns"][part]) for part in parts]
+
+    return operands, rows, first
+
+
+def sparse_forward(draw: Draw) -> Example:
+    operands, rows, first = sparse(draw)
+    w = draw.normal("IO", draw.I**-0.5)
+    b = None if draw.without == "b" else draw.normal("O")
+    return draw.example(
+        {**operands, "w": w, "b": b},
+        lambda o: {"y": reference.sparse_forward(rows(o), o["w"], o["b"])},
+        scale=draw.I**0.5,
+        slots={s.FIRST: first},
+    )
+
+
+def sparse_backward_kernel(draw: Draw) -> Example:
+    operands, rows, first = sparse(draw)
+    bias = {"db": None} if draw.without == "db" else {}
+
+    def oracle(o: Operands) -> dict[str, Any]:
+        dw, db = reference.sparse_backward_kernel(rows(o), o["dy"], draw.I)
+        return {"dw": dw} if bias else {"dw": dw, "db": db}
+
+    return draw.example(
+        {**bias, **operands, "dy": draw.normal("NO", draw.N**-0.5)},
+        oracle,
+        scale=draw.N**0.5,
+        slots={s.FIRST: first},
+    )
+
+
 def activation(draw: Draw) -> Example:
     """An activation's op forward or backward, with the default parameter or another one."""
     name, _, way = draw.name.rpartition("_")
@@ -596,6 +645,17 @@ def learning_rate(draw: Draw) -> Example:
     )
 
 
+def penalty_scale(draw: Draw) -> Example:
+    step, batch = (int(draw.rng.integers(1, 9)) for _ in range(2))
+    draw.lengths["R"] = step + 2
+    return draw.example(
+        {"scales": draw.rng.random(step + 2)},
+        lambda o: {"scale": o["scales"][step]},
+        slots={s.FIRST: step * batch, s.BATCH: batch},
+        written_floats={"scale": s.PENALTY_SCALE},
+    )
+
+
 def weight_decay(draw: Draw) -> Example:
     rate, decay = 0.03, float(draw.rng.uniform(0.0, 50.0))
     return draw.example(
@@ -636,6 +696,20 @@ def adam_rates(draw: Draw) -> Example:
     return draw.example(
         {},
         lambda o: dict(zip(("rate", "correction"), adam_rates_at(t, rate, **BETAS), strict=True)),
+        scalars=dict(BETAS),
+        units={"rate": rate},
+        slots={s.STEP: t - 1},
+        floats={s.LEARNING_RATE: rate},
+        written_floats={"rate": s.UPDATE_RATE, "correction": s.UPDATE_CORRECTION},
+    )
+
+
+def adam_rates_epsilon_hat(draw: Draw) -> Example:
+    t, rate = adam_step(draw)
+    corrected, correction = adam_rates_at(t, rate, **BETAS)
+    return draw.example(
+        {},
+        lambda o: {"rate": corrected / correction, "correction": 1.0},
         scalars=dict(BETAS),
         units={"rate": rate},
         slots={s.STEP: t - 1},
@@ -788,6 +862,8 @@ LOSSES: dict[str, Callable[[Draw], Example]] = {
     "huber": lambda d: loss(d, d.normal("NC"), d.normal("NC"), 1.0 / d.C, 0.75),
     "log_cosh": lambda d: loss(d, d.normal("NC", 3.0), d.normal("NC"), 1.0 / d.C),
     "poisson": lambda d: loss(d, d.uniform("NC", 0.1, 4.0), counts(d), 10.0 / d.C),
+    "half_poisson_deviance": lambda d: loss(d, d.uniform("NC", 0.1, 4.0), counts(d), 10.0 / d.C),
+    "exponential_half_poisson_deviance": lambda d: loss(d, d.normal("NC"), counts(d), 10.0 / d.C),
     "hinge": lambda d: loss(d, d.normal("NC"), signs(d), 1.0 / d.C),
     "squared_hinge": lambda d: loss(d, d.normal("NC"), signs(d), 1.0 / d.C),
     "kl_divergence": lambda d: loss(d, d.uniform("NC", 0.01, 0.99), soft_targets(d), 1.0),
@@ -812,11 +888,13 @@ OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
     "sum_of_squares": sum_of_squares,
     "clip_norm": clip_norm,
     "learning_rate": learning_rate,
+    "penalty_scale": penalty_scale,
     "weight_decay": weight_decay,
     "sgd": sgd,
     "adam_rates": adam_rates,
     "adam": adam,
     "nadam_rates": nadam_rates,
+    "adam_rates_epsilon_hat": adam_rates_epsilon_hat,
     **UPDATE_CASES,
     "weight_average": weight_average,
 }
@@ -829,6 +907,8 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "gather": gather,
     "scatter": scatter,
     **DENSE,
+    "sparse_forward": sparse_forward,
+    "sparse_backward_kernel": sparse_backward_kernel,
     "guard_product": guard_product,
     **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,

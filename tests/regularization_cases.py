@@ -24,24 +24,25 @@ def _amounts(draw: Any) -> dict[str, float]:
 
 
 def penalty(draw: Any) -> Any:
-    amounts = _amounts(draw)
+    amounts, scale = _amounts(draw), 0.3
     return draw.example(
         {"w": draw.normal("P")},
-        lambda o: {"total": 2.0 + draw.N * reference.penalty(o["w"], **amounts)},
+        lambda o: {"total": 2.0 + draw.N * scale * reference.penalty(o["w"], **amounts)},
         scalars=amounts | {"guard": 1},
         units={"total": draw.N * draw.P},
-        floats={s.LOSS_SUM: 2.0},
-        written_floats={"total": s.LOSS_SUM},
+        floats={s.PENALTY_SUM: 2.0, s.PENALTY_SCALE: scale},
+        written_floats={"total": s.PENALTY_SUM},
     )
 
 
 def penalty_gradient(draw: Any) -> Any:
-    amounts, w = _amounts(draw), draw.normal("P")
+    amounts, scale, w = _amounts(draw), 0.3, draw.normal("P")
     w[::3] = 0.0
     return draw.example(
         {"g": draw.normal("P"), "w": w},
-        lambda o: {"g": o["g"] + reference.penalty_gradient(o["w"], **amounts)},
+        lambda o: {"g": o["g"] + scale * reference.penalty_gradient(o["w"], **amounts)},
         scalars=amounts,
+        floats={s.PENALTY_SCALE: scale},
     )
 
 

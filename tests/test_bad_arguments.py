@@ -93,7 +93,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         f"SGD {name} {value!r}": (lambda n=name, v=value: fastnn.SGD(**{n: v}), rf"SGD: {name}")
         for name, value in (
             [("learning_rate", v) for v in (-0.1, np.nan, np.inf, "0.1", None, True)]
-            + [("momentum", v) for v in (1.0, -0.1, np.nan, "a")]
+            + [("momentum", v) for v in (1.1, -0.1, np.nan, "a")]
         )
     },
     "SGD nesterov": (lambda: fastnn.SGD(nesterov=True), r"nesterov needs a momentum"),

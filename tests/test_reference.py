@@ -47,6 +47,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "dense_forward": (X, W.T, P[0, :1]),
     "dense_backward_input": (X, W),
     "dense_backward_kernel": (X, Y),
+    "sparse_forward": ([(X[0], np.arange(COLUMNS))] * ROWS, W.T, P[0, :1]),
+    "sparse_backward_kernel": ([(X[0], np.arange(COLUMNS))] * ROWS, Y, COLUMNS),
     "sigmoid_forward": (X,),
     "prelu_forward": (X - 0.5, Y[0]),
     "prelu_backward": (W, X - 0.5, Y[0]),
@@ -67,6 +69,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "huber": (X, Y, ROW_WEIGHTS, 0.3),
     "log_cosh": (X, Y, ROW_WEIGHTS),
     "poisson": (X, Y, ROW_WEIGHTS),
+    "half_poisson_deviance": (np.abs(X) + 0.1, np.abs(Y), ROW_WEIGHTS),
+    "exponential_half_poisson_deviance": (X, np.abs(Y), ROW_WEIGHTS),
     "hinge": (X, SIGNS, ROW_WEIGHTS),
     "squared_hinge": (X, SIGNS, ROW_WEIGHTS),
     "kl_divergence": (P, Y, ROW_WEIGHTS),
@@ -338,7 +342,7 @@ def case(name: str, rng: np.random.Generator) -> tuple[Array, Array]:
         return (logits if name.startswith("softmax") else soft), LABELS
     if name in ("categorical_crossentropy_soft", "binary_crossentropy"):
         return soft, rng.uniform(0.0, 1.0, size=(ROWS, COLUMNS))
-    if name in ("poisson", "kl_divergence"):
+    if name in ("poisson", "kl_divergence", "half_poisson_deviance"):
         return soft, rng.uniform(0.1, 0.9, size=(ROWS, COLUMNS))
     if name in ("hinge", "squared_hinge"):
         return logits, SIGNS
@@ -368,6 +372,10 @@ def torch_loss_rows(torch: Any, name: str, z: Any, targets: Array) -> Any:
     if name == "poisson":
         options = {"log_input": False, "eps": 1e-7, "reduction": "none"}
         return functional.poisson_nll_loss(z, t, **options).mean(dim=1)
+    if name.endswith("half_poisson_deviance"):
+        options = {"log_input": name.startswith("exponential"), "eps": 0.0, "reduction": "none"}
+        rest = torch.xlogy(t, t) - t  # what does not depend on z
+        return (functional.poisson_nll_loss(z, t, **options) + rest).mean(dim=1)
     if name == "kl_divergence":
         return functional.kl_div(torch.log(z), t, reduction="none").sum(dim=1)
     if name == "cosine_similarity":
@@ -387,6 +395,8 @@ LOSSES = [
     "mean_absolute_error",
     "huber",
     "poisson",
+    "half_poisson_deviance",
+    "exponential_half_poisson_deviance",
     "kl_divergence",
     "cosine_similarity",
 ]

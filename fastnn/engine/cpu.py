@@ -77,6 +77,7 @@ def diverged(step: int, what: str) -> DivergenceError:
 def new_state(seed: int = 0) -> npt.NDArray[np.int64]:
     """A state array with `seed` as the key of its random numbers."""
     state = np.zeros(s.SLOTS, np.int64)
+    floats(state)[s.PENALTY_SCALE] = 1.0
     state[s.SEED] = np.uint64(seed & (2**64 - 1)).astype(np.int64)
     return state
 

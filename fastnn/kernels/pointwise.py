@@ -110,6 +110,36 @@ def poisson_slope(z, y):
 
 
 @formula
+def _logarithm_or_0(y):
+    """log y, and 0 for a y of 0: y log y then is 0, its limit."""
+    return log(like(y, 1) if y == like(y, 0) else y)
+
+
+@formula
+def half_poisson_deviance(p, y):
+    """y log(y/p) − y + p of a mean p."""
+    return y * (_logarithm_or_0(y) - log(p)) - y + p
+
+
+@formula
+def half_poisson_deviance_slope(p, y):
+    """1 − y/p."""
+    return like(p, 1) - y / p
+
+
+@formula
+def half_poisson_of_logarithm(z, y):
+    """y (log y − z) − y + e^z: half the Poisson deviance of the mean e^z."""
+    return y * (_logarithm_or_0(y) - z) - y + exp(z)
+
+
+@formula
+def half_poisson_of_logarithm_slope(z, y):
+    """e^z − y."""
+    return exp(z) - y
+
+
+@formula
 def hinge(z, y):
     """max(1 − yz, 0)."""
     lacking = like(z, 1) - y * z
@@ -221,6 +251,10 @@ PAIRS: dict[str, Pair] = {
     "huber": Pair(huber, huber_slope),
     "log_cosh": Pair(log_cosh, log_cosh_slope),
     "poisson": Pair(poisson, poisson_slope),
+    "half_poisson_deviance": Pair(half_poisson_deviance, half_poisson_deviance_slope),
+    "exponential_half_poisson_deviance": Pair(
+        half_poisson_of_logarithm, half_poisson_of_logarithm_slope
+    ),
     "hinge": Pair(hinge, hinge_slope),
     "squared_hinge": Pair(squared_hinge, squared_hinge_slope),
     "kl_divergence": Pair(divergence, divergence_slope, mean=False),

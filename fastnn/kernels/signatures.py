@@ -107,6 +107,7 @@ def _parse(name: str, parts: str, text: str, in_place: str) -> Signature:
 _LOSS = "loss[N] dz[N,C] z[N,C] {targets} weights[N]?"
 _DENSE_TARGETS = _LOSS.format(targets="targets[N,C]")
 _LABELS = _LOSS.format(targets="labels:int32[N]")
+_SPARSE = "values:S[R] columns:int32[R] starts:int64[Q] order:int64[M]?"
 _SUMS = "sums:float64[A] z[N,C] targets[N,C] at=int"
 
 ACTIVATIONS = tuple(ELEMENTWISE)
@@ -149,6 +150,8 @@ _TABLE: dict[str, Line] = {
         "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int pack=int",
         "",
     ),
+    "sparse_forward": ("N", f"y[N,O] {_SPARSE} w[I,O] b[O]? zero=float", ""),
+    "sparse_backward_kernel": ("own", f"dw[I,O] db[O]? {_SPARSE} dy[N,O] zero=float", ""),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
     **{f"{a}_forward": _FORWARD for a in ACTIVATIONS},
     **{
@@ -242,6 +245,7 @@ _TABLE: dict[str, Line] = {
     "sum_of_squares": ("own", "sums:float64[B] g[P]", ""),
     "clip_norm": ("P", "g[P] sums:float64[B] limit=float", ""),
     "learning_rate": ("own", "rates:float64[R]", ""),
+    "penalty_scale": ("own", "scales:float64[R]", ""),
     "weight_decay": ("P", "w[P] decay=float multiplier=float", ""),
     "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int multiplier=float", "g"),
     "adam_rates": ("own", "beta_1=float beta_2=float", ""),

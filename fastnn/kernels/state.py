@@ -41,15 +41,20 @@ cache, ``MOST_BLOCK_BYTES`` at most."""
 FLOATS = 32
 """From this slot on, slots hold float64."""
 LEARNING_RATE = 32
-LOSS_SUM = 33
-"""Sum of the rows' losses since the epoch began; the slots after it sum the metrics."""
-UPDATE_RATE = 34
+PENALTY_SCALE = 33
+"""What the penalties of weights are multiplied by in this step: 1, unless a program sets it."""
+LOSS_SUM = 34
+"""Sum of the rows' losses since the epoch began, penalties apart."""
+PENALTY_SUM = 35
+"""Sum of the penalties of weights and outputs since then, for each row again."""
+UPDATE_RATE = 36
 """The learning rate with what the optimizer makes of it in this step."""
-UPDATE_CORRECTION = 35
+UPDATE_CORRECTION = 37
 """Another factor of the optimizer's that is the same for all elements in one step."""
-UPDATE_GRADIENT_RATE = 36
+UPDATE_GRADIENT_RATE = 38
 """The rate of the gradient itself, in updates that follow its mean and, at another rate, it."""
-METRIC_SUMS = 37
+METRIC_SUMS = 39
+"""From this slot on, sums of the metrics."""
 MAX_METRICS = SLOTS - METRIC_SUMS
 
 FINISHED, PAUSED, DIVERGED = 0, 1, 2

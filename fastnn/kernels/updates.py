@@ -149,7 +149,18 @@ def nadam_rates(t, learning_rate, beta_1, beta_2):
     return rate, gradient_rate, 1.0 / math.sqrt(1.0 - beta_2**t)
 
 
-RATES = {"nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction"))}
+def adam_rates_epsilon_hat(t, learning_rate, beta_1, beta_2):
+    """Adam's rate η√(1−β₂ᵗ)/(1−β₁ᵗ) and the root's correction, 1, where ε is added to √v itself.
+
+    Kingma & Ba 2014, the order of computation at the end of their section 2, with its ε̂.
+    """
+    return learning_rate * math.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t), 1.0
+
+
+RATES = {
+    "nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction")),
+    "adam_rates_epsilon_hat": (adam_rates_epsilon_hat, ("rate", "correction")),
+}
 """Functions of the step's number, from 1, and the learning rate, and the numbers they set."""
 
 

@@ -448,14 +448,14 @@ class Layer:
         tape = self._tape if ran else Eager(1, self.dtype, cpu.new_state(), training=True)
         assert tape is not None
         sums = cpu.floats(tape.state)
-        before = sums[s.LOSS_SUM]
+        before = sums[s.PENALTY_SUM]
         for stage in self.stages():
             if ran:
                 stage.penalty_ops(tape)
             else:
                 Layer.penalty_ops(stage, tape)
-        added = float(sums[s.LOSS_SUM] - before) / tape.rows
-        sums[s.LOSS_SUM] = before
+        added = float(sums[s.PENALTY_SUM] - before) / tape.rows
+        sums[s.PENALTY_SUM] = before
         return added
 
     def _require(self, way: str) -> None:

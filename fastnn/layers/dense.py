@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn import activations, checks, constraints, initializers, regularizers
 from fastnn.engine.tape import Tape
@@ -13,6 +13,19 @@ from fastnn.layers.regularization import ActivityRegularization
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+class SparseRows(NamedTuple):
+    """A batch's rows in compressed form (CSR), for a network whose first layer is dense.
+
+    Row r holds ``values[k]`` in columns ``columns[k]`` (int32) for k from ``starts[r]`` (int64) up
+    to ``starts[r + 1]``; `order` (int64), if given, says which rows the batch takes.
+    """
+
+    values: Any
+    columns: Any
+    starts: Any
+    order: Any = None
 
 
 class Dense(Layer):
@@ -148,22 +161,23 @@ class Dense(Layer):
 
     def forward_ops(self, tape: Tape, x: Any) -> Any:
         """``y = x·w + b``."""
-        y = tape.new((self.units,))
-        tape.op("dense_forward", y=y, x=x, w=self.kernel, b=self.params.get("bias"))
+        y, weights = tape.new((self.units,)), {"w": self.kernel, "b": self.params.get("bias")}
+        if isinstance(x, SparseRows):
+            tape.op("sparse_forward", y=y, **x._asdict(), **weights)
+        else:
+            tape.op("dense_forward", y=y, x=x, **weights)
         tape.save(self, x)
         return y
 
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
         """``dw = xᵀ·dy``, ``db = Σ dy`` and ``dx = dy·wᵀ``."""
         (x,) = tape.saved(self)
+        gradients = {"dw": self.grads["kernel"], "db": self.grads.get("bias")}
+        if isinstance(x, SparseRows):
+            tape.op("sparse_backward_kernel", **gradients, **x._asdict(), dy=dy)
+            return None  # it is the first layer
         if self.trainable:
-            tape.op(
-                "dense_backward_kernel",
-                dw=self.grads["kernel"],
-                db=self.grads.get("bias"),
-                x=x,
-                dy=dy,
-            )
+            tape.op("dense_backward_kernel", **gradients, x=x, dy=dy)
         if not wants_dx:
             return None
         dx = tape.new(tuple(x.shape[1:]))

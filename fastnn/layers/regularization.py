@@ -37,7 +37,7 @@ class ActivityRegularization(Layer):
         (x,) = tape.saved(self)
         values = tape.new(())
         tape.op("activity_penalty", values=values, y=x, **self._regularizer.scalars())
-        tape.op("accumulate", values=values, slot=s.LOSS_SUM, guard=int(tape.training))
+        tape.op("accumulate", values=values, slot=s.PENALTY_SUM, guard=int(tape.training))
 
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
         """dy and the penalty's gradient."""

@@ -199,7 +199,7 @@ class Tally:
     def figures(self, state: npt.NDArray[np.int64], rows: int) -> dict[str, Any]:
         """Loss and metrics over the `rows` rows that were added up here and in `state`."""
         floats = cpu.floats(state)
-        figures = {"loss": float(floats[s.LOSS_SUM]) / rows}
+        figures = {"loss": float(floats[s.LOSS_SUM] + floats[s.PENALTY_SUM]) / rows}
         for slot, metric, at in places(self.metrics, self.columns):
             own = floats[slot : slot + 1]
             if isinstance(metric, SummedMetric) and self.sums is not None:

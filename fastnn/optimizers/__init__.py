@@ -42,7 +42,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float, at least 0, or Schedule
-    momentum : float in [0, 1)
+    momentum : float in [0, 1]
         μ.
     nesterov : bool
         Whether to step ``w += μv − ηg`` with the new v (Sutskever et al. 2013).
@@ -60,7 +60,7 @@ class SGD(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self._momentum = self._number("momentum", momentum, "[0, 1)")
+        self._momentum = self._number("momentum", momentum, "[0, 1]")
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov needs a momentum greater than 0")

@@ -149,7 +149,7 @@ class _Trial:
 
     def _tape(self) -> Eager:
         self._state[s.STATUS] = s.PAUSED
-        cpu.floats(self._state)[s.LOSS_SUM] = 0
+        cpu.floats(self._state)[[s.LOSS_SUM, s.PENALTY_SUM]] = 0
         return Eager(len(self._sources.x), "float64", self._state, training=True)
 
     def loss(self) -> float:
@@ -158,7 +158,7 @@ class _Trial:
         planner.evaluation_step(tape, self._layers, self._loss, [], self._sources, "float64")
         if tape.stopped:
             raise ValueError("gradcheck: the loss is infinite or NaN")
-        return float(cpu.floats(self._state)[s.LOSS_SUM]) / tape.rows
+        return float(cpu.floats(self._state)[[s.LOSS_SUM, s.PENALTY_SUM]].sum()) / tape.rows
 
     def gradients(self) -> list[tuple[str, Array, Array]]:
         """Each parameter array's name, the array itself and a copy of its gradient, as vectors."""

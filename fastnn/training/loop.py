@@ -130,7 +130,7 @@ class CompiledPass:
         self._linked = linked = self._step.link()
         linked.bind(self._sources._asdict())
         cost, rows = self._step.cost, self._step.program.rows
-        total = cost * -(-len(self._sources.x) // rows)
+        total = cost * -(-self._sources.rows // rows)
         large = cost >= cpu.TEAM_COST and total >= TEAM_STEPS * cpu.TEAM_COST
         if large and (threads := get_num_threads()) > 1:
             self._team = cpu.Team(threads)

@@ -14,6 +14,7 @@ from fastnn.engine.tape import Tape
 from fastnn.kernels import state as s
 from fastnn.layers.activation import Activation
 from fastnn.layers.base import Layer, leaves
+from fastnn.layers.dense import SparseRows
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Group, Optimizer
@@ -22,8 +23,11 @@ from fastnn.optimizers import Group, Optimizer
 class Sources(NamedTuple):
     """Whole arrays: what batches are gathered from, in which order, and where results go.
 
-    `rates` are the learning rates of an epoch's steps, where a schedule gives them; `sums` is where
-    metrics add up what the state has no slot for.
+    Where there are `columns` and `starts`, rows are sparse: x is the `values` of `SparseRows`.
+
+    `rates` are the learning rates of an epoch's steps, where a schedule gives them, `scales` what
+    penalties of weights are multiplied by in each; `sums` is where metrics add up what the state
+    has no slot for.
     """
 
     x: Any
@@ -32,7 +36,15 @@ class Sources(NamedTuple):
     order: Any = None
     out: Any = None
     rates: Any = None
+    scales: Any = None
     sums: Any = None
+    columns: Any = None
+    starts: Any = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.x) if self.starts is None else len(self.starts) - 1
 
 
 class Flat(NamedTuple):
@@ -118,9 +130,16 @@ def gather(tape: Tape, source: Any, order: Any, dtype: str) -> Any:
     return rows
 
 
+def _features(tape: Tape, sources: Sources, dtype: str) -> Any:
+    """This step's rows: sparse ones are read where they lie, others gathered."""
+    if sources.starts is not None:
+        return SparseRows(sources.x, sources.columns, sources.starts, sources.order)
+    return gather(tape, sources.x, sources.order, dtype)
+
+
 def _batch(tape: Tape, sources: Sources, dtype: str) -> tuple[Any, Any, Any]:
     """This step's rows, targets and weights."""
-    x = gather(tape, sources.x, sources.order, dtype)
+    x = _features(tape, sources, dtype)
     targets = gather(tape, sources.targets, sources.order, str(sources.targets.dtype))
     weights = sources.weights
     if weights is not None:
@@ -143,17 +162,19 @@ def _evaluate(
     loss: Loss,
     metrics: list[Metric],
     logits: bool,
-    sums: Any,
+    sources: Sources,
 ) -> Any:
-    """Add up loss and metrics in the state and in `sums`; the handle of the loss's gradient.
+    """Add up loss and metrics in the state and in ``sources.sums``; the loss's gradient's handle.
 
     What `stages`, all of the model's, add to the loss counts.
 
     The metrics come first: after them the loss may write its gradient over z.
     """
-    metrics_module.accumulate(tape, metrics, z, targets, loss, logits, sums)
+    metrics_module.accumulate(tape, metrics, z, targets, loss, logits, sources.sums)
     losses, dz = loss.ops(tape, z, targets, weights, logits)
     tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
+    if sources.scales is not None:
+        tape.op("penalty_scale", scales=sources.scales)
     for stage in stages:
         stage.penalty_ops(tape)
     return dz
@@ -171,7 +192,7 @@ def gradient_step(
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
-    delta = _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources.sums)
+    delta = _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources)
     if tape.stopped:
         return
     trained = _trained(stages)
@@ -219,10 +240,10 @@ def evaluation_step(
     stages, logits = split_fused(stages_of(layers), loss)
     x, targets, weights = _batch(tape, sources, dtype)
     z = _forward(tape, stages, x)
-    _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources.sums)
+    _evaluate(tape, stages, z, targets, weights, loss, metrics, logits, sources)
 
 
 def prediction_step(tape: Tape, layers: Sequence[Layer], sources: Sources, dtype: str) -> None:
     """Gather, forward, and the output's rows into their place in ``sources.out``."""
-    y = _forward(tape, stages_of(layers), gather(tape, sources.x, sources.order, dtype))
+    y = _forward(tape, stages_of(layers), _features(tape, sources, dtype))
     tape.op("scatter", out=sources.out, source=y)

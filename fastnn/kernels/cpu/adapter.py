@@ -44,6 +44,7 @@ from fastnn.kernels.cpu import (
     random,
     regularization,
     softmax,
+    sparse,
     sparsemax,
     steps,
     targets,
@@ -68,6 +69,7 @@ _ROOMS = (
     random,
     regularization,
     softmax,
+    sparse,
     sparsemax,
     targets,
 )

@@ -31,7 +31,7 @@ def _total(values, l1, l2):
 
 
 def penalty(type_name: str) -> Any:
-    """Add N (l1 Σ|w| + l2 Σw²) to the sum of the N rows' losses, in the state.
+    """Add N (l1 Σ|w| + l2 Σw²), times the step's scale, to the sum of penalties in the state.
 
     With `guard`, what is not finite is not added: it raises the flag that ends the run.
     """
@@ -39,25 +39,36 @@ def penalty(type_name: str) -> Any:
     @kernel
     def penalty(w, l1, l2, guard, N, rank, state, floats):
         if rank == 0 and w.size > 0:
-            total = N * _total(w, l1, l2)
+            total = N * floats[slot_of.PENALTY_SCALE] * _total(w, l1, l2)
             if guard != 0 and not is_finite(total):
                 raise_flag(state)
             else:
-                floats[slot_of.LOSS_SUM] += total
+                floats[slot_of.PENALTY_SUM] += total
 
     return penalty
 
 
 def penalty_gradient(type_name: str) -> Any:
-    """``g += l1 sign w + 2 l2 w``."""
+    """``g += scale (l1 sign w + 2 l2 w)``, with the step's scale of penalties."""
     real, slope = getattr(np, type_name), exact(penalty_slope)
 
     @kernel
-    def penalty_gradient(g, w, l1, l2):
+    def penalty_gradient(g, w, l1, l2, floats):
+        scale = floats[slot_of.PENALTY_SCALE]
         for i in range(g.size):
-            g[i] += slope(w[i], real(l1), real(l2))
+            g[i] += slope(w[i], real(scale * l1), real(scale * l2))
 
     return penalty_gradient
+
+
+def penalty_scale(type_name: str) -> Any:
+    """This step's scale of penalties, out of those of an epoch's steps, into `floats`."""
+
+    @kernel
+    def penalty_scale(scales, state, floats):
+        floats[slot_of.PENALTY_SCALE] = scales[state[slot_of.FIRST] // state[slot_of.BATCH]]
+
+    return penalty_scale
 
 
 def activity_penalty(type_name: str) -> Any:

@@ -24,6 +24,8 @@ __all__ = [
     "categorical_crossentropy_soft",
     "categorical_hinge",
     "cosine_similarity",
+    "exponential_half_poisson_deviance",
+    "half_poisson_deviance",
     "hinge",
     "huber",
     "kl_divergence",
@@ -193,6 +195,29 @@ def poisson(
     z, y = float64(z, targets)
     shifted = z + PROBABILITY_EPSILON
     return _of_columns(z - y * np.log(shifted), 1 - y / shifted, weights)
+
+
+def half_poisson_deviance(
+    p: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Mean of y log(y/p) - y + p over a row's C columns, where 0 log 0 is 0.
+
+    Half the unit deviance of a Poisson variable: McCullagh & Nelder, Generalized Linear Models
+    (1989), table 2.1.
+    """
+    p, y = float64(p, targets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(y > 0, y * np.log(y / p), 0.0)
+    return _of_columns(ratio - y + p, 1 - y / p, weights)
+
+
+def exponential_half_poisson_deviance(
+    z: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """`half_poisson_deviance` of p = e^z, and its gradient by z."""
+    (z,) = float64(z)
+    loss, dp = half_poisson_deviance(np.exp(z), targets, weights)
+    return loss, dp * np.exp(z)
 
 
 def hinge(

@@ -16,6 +16,8 @@ __all__ = [
     "sigmoid_forward",
     "softmax_backward",
     "softmax_forward",
+    "sparse_backward_kernel",
+    "sparse_forward",
     "sparsemax_backward",
     "sparsemax_forward",
 ]
@@ -51,6 +53,29 @@ def dense_backward_kernel(x: ArrayLike, dy: ArrayLike) -> tuple[Array, Array]:
     """Gradients at the kernel and bias of y = x w + b: dw = x^T dy, (I, O); db = sum_n dy, (O,)."""
     x, dy = float64(x, dy)
     return x.T @ dy, dy.sum(axis=0)
+
+
+def sparse_forward(
+    rows: list[tuple[ArrayLike, ArrayLike]], w: ArrayLike, b: ArrayLike | None = None
+) -> Array:
+    """y = x w + b of rows that are each given by their values and their columns.
+
+    Columns that are not named take no part: 0 times an infinite weight is not formed.
+    """
+    (w,) = float64(w)
+    y = np.array([np.asarray(v, np.float64) @ w[np.asarray(c)] for v, c in rows])
+    return y if b is None else y + np.asarray(b, dtype=np.float64)
+
+
+def sparse_backward_kernel(
+    rows: list[tuple[ArrayLike, ArrayLike]], dy: ArrayLike, inputs: int
+) -> tuple[Array, Array]:
+    """Gradients dw = x^T dy (inputs, O) and db = sum of dy (O,) of the same."""
+    (dy,) = float64(dy)
+    dw = np.zeros((inputs, dy.shape[1]))
+    for (values, columns), row in zip(rows, dy, strict=True):
+        np.add.at(dw, np.asarray(columns), np.outer(np.asarray(values, np.float64), row))
+    return dw, dy.sum(axis=0)
 
 
 # Activations of rows; those of elements are in tests/activation_cases.py, a line each
