@@ -49,6 +49,19 @@ def _smallest_normal(x):
     return lambda x: smallest
 
 
+@intrinsic
+def _fma(typingctx, a, b, c):
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return a(a, a, a), codegen
+
+
+@overload(formula.fma, inline="always")
+def _fma_of_formulas(a, b, c):
+    return lambda a, b, c: _fma(a, b, c)
+
+
 # Bit casts: nothing is converted and no instruction is spent. Other types are refused.
 
 _SAME_SIZE = {

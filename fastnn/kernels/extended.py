@@ -6,15 +6,9 @@ A result that may be too small for a normal number comes as a product of three, 
 the halves of a power of two: then what it is multiplied by is rounded in, before digits are lost.
 """
 
-from numpy import float32, int32, int64
+from numpy import float32
 
-from fastnn.kernels.bits import (
-    bits_from_float32,
-    bits_from_float64,
-    float32_from_bits,
-    float64_from_bits,
-)
-from fastnn.kernels.formula import by_type, formula, like
+from fastnn.kernels.formula import by_type, fma, formula, like
 from fastnn.kernels.transcendental import (
     add,
     exp_tail32,
@@ -59,20 +53,6 @@ _NORMAL_CENTRE64 = (
 # fmt: on
 
 INVERSE_ROOT_2_PI = 0.39894228040143267793994605993438
-
-_TOP_BITS32, _TOP_BITS64 = int32(-(2**12)), int64(-(2**27))
-
-
-@formula
-def _top32(x):
-    """The first 12 of the 24 digits of a float32."""
-    return float32_from_bits(int32(bits_from_float32(x) & _TOP_BITS32))
-
-
-@formula
-def _top64(x):
-    """The first 26 of the 53 digits of a float64."""
-    return float64_from_bits(bits_from_float64(x) & _TOP_BITS64)
 
 
 @formula
@@ -127,7 +107,6 @@ def _normal_centre64(z):
     return ((((q * z + c4) * z + c3) * z + c2) * z + c1) * z + c0
 
 
-_top = by_type("_top", _top32, _top64)
 exp_parts = by_type("exp_parts", _exp_parts32, _exp_parts64)
 sigmoid_parts = by_type("sigmoid_parts", sigmoid_parts32, sigmoid_parts64)
 _scaled_mills = by_type("_scaled_mills", _scaled_mills32, _scaled_mills64)
@@ -139,13 +118,12 @@ log_parts = by_type("log_parts", log_parts32, log_parts64)
 
 @formula
 def product(a, b):
-    """a b, and what rounding lost of it, to twice as many digits as one number has.
+    """a b, and what rounding lost of it.
 
-    Halves are multiplied (Dekker 1971): the product of the leading ones is exact, so it does not
-    matter whether it is fused with the sum it goes into.
+    The product is an fma, too: as such it is rounded, whatever sum it goes into.
     """
-    a_top, b_top = _top(a), _top(b)
-    return add(a_top * b_top, a_top * (b - b_top) + (a - a_top) * b)
+    y = fma(a, b, like(a, -0.0))
+    return y, fma(a, b, -y)
 
 
 @formula
@@ -158,16 +136,18 @@ def gaussian_parts(a):
 
 @formula
 def mills(a):
-    """R(a) = e^(a^2/2) Phi(-a), Mills's ratio over sqrt(2 pi), as (leading + rest)/denominator.
+    """R(a) = e^(a^2/2) Phi(-a), Mills's ratio over sqrt(2 pi), as (leading + rest) inverse.
 
-    So a product with it is a sum that is rounded once, and a quotient. From a + 4 as rounded to a
-    is a small step, taken with R' = a R - 1/sqrt(2 pi).
+    So a product with it is a sum that is rounded once. What 1/(a + 4) is off by, relative to
+    itself, counts in the polynomial's argument and in the sum.
     """
-    four = like(a, 4)
+    one, four = like(a, 1), like(a, 4)
     denominator = a + four
-    leading, rest = _scaled_mills((denominator - like(a, 8)) / denominator)
-    slope = a * (leading + rest) - like(a, INVERSE_ROOT_2_PI) * denominator
-    return leading, rest + slope * (a - (denominator - four)), denominator
+    inverse = one / denominator
+    off = fma(-inverse, denominator, one) - inverse * (a - (denominator - four))
+    eightfold = like(a, 8) * inverse
+    leading, rest = _scaled_mills((one - eightfold) - eightfold * off)
+    return leading, rest + (leading + rest) * off, inverse
 
 
 @formula

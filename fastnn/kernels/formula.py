@@ -8,6 +8,7 @@ No file of formulas imports Numba: what they are can be read, and they can be ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,6 +80,17 @@ def by_type(name: str, function32: Function, function64: Function) -> Function:
 def like(x: Any, value: Any) -> Any:
     """`value` in the type of `x`: a bare ``2`` would widen a float32 formula to float64."""
     return type(x)(value)
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a·b + c, rounded once: with −(a·b) for c, what rounding lost of that product."""
+    if isinstance(a, np.float32):
+        return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+    plain = a * b + c
+    if not np.isfinite([a, b, c]).all():
+        return plain
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    return np.float64(float(exact)) if exact else plain  # which has the sign of a zero
 
 
 def smallest_normal(x: Any) -> Any:
