@@ -182,6 +182,13 @@ def test_a_process_that_is_killed_is_made_up_for(
     assert files_in(empty) == KEPT
 
 
+def test_one_process_compiles_both_forms_of_an_op() -> None:
+    relu, adam = ("relu_forward", "float32"), ("adam", "float64")
+    forms = [("relu_forward_finish", "float64"), ("relu_forward_finish", "float32")]
+    groups = processes._by_kernel([relu, adam, *forms])
+    assert groups == [[relu, forms[1]], [adam], [forms[0]]]
+
+
 def test_processes_that_see_other_kernels_are_not_believed(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
