@@ -1,5 +1,6 @@
 """Settings of the whole suite: property tests draw the same examples every time, however slowly."""
 
+import gc
 import os
 import warnings
 from typing import Any
@@ -7,8 +8,27 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from fastnn.engine import compiler
+from fastnn.engine.catalogue import every_key
+
 settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that is imported out of garbage collection: it stays, and looking at it is slow."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_op_compiled(request: pytest.FixtureRequest) -> None:
+    """All ops, where tests are to come that want them all.
+
+    Asked for one by one, they would be compiled on one core, and both forms of an op apart.
+    """
+    if any(item.get_closest_marker("every_op") for item in request.session.items):
+        compiler.prepare(every_key())
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -88,6 +88,14 @@ def errors_in_ulp(
     place = np.maximum(exponent - 1, info.minexp) - info.nmant
     ulp = np.ldexp(np.ones((), reference.dtype), place)
     return np.asarray(np.abs(result[~special] - reference) / ulp)
+
+
+def from_python(kernel: Any) -> Callable[..., None]:
+    """`kernel`, which compiled code alone can call, as a function that Python can."""
+    from numba import njit  # here: most tests, and processes that they start, do without
+
+    compiled: Callable[..., None] = njit(lambda *arguments: kernel(*arguments))
+    return compiled
 
 
 def body_of(code: str, symbol: str, end: str) -> str:

@@ -11,21 +11,25 @@ from fastnn.kernels.cpu import ahead, gemm
 from fastnn.kernels.cpu.memory import LINE
 from fastnn.kernels.cpu.microkernel import RATE_BITS, TILE_VECTORS
 from fastnn.kernels.cpu.settings import kernel
+from helpers import from_python
 
 clear, add_rows, spread, rate_of = ahead.clear, ahead.add_rows, ahead.spread, ahead.rate_of
 
 
+@from_python
 @kernel
 def list_rows(asked, at, rows, size, step):
     clear(asked)
     add_rows(asked, at, rows, size, step)
 
 
+@from_python
 @kernel
 def spread_over(asked, tiles, own):
     return spread(asked, tiles, own)
 
 
+@from_python
 @kernel
 def rate(each, depth):
     return rate_of(each, depth)

@@ -14,6 +14,7 @@ from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.kernels import normal
 from fastnn.kernels.cpu.settings import VECTOR_BYTES, kernel
+from helpers import from_python
 
 Array = NDArray[Any]
 
@@ -71,7 +72,7 @@ def test_error_is_within_its_bound(dtype: str, words: Array) -> None:
         pytest.skip("long double has no more digits than float64 on this machine")
     out = np.empty((2, len(words)), dtype)
     loop = compiled(dtype)
-    loop(out, np.ascontiguousarray(words.T).view(np.int32))
+    from_python(loop)(out, np.ascontiguousarray(words.T).view(np.int32))
     distance, expected = exact(words)
     errors = abs(out / distance - expected)
     assert errors.max() <= LARGEST_ERROR[dtype]

@@ -20,11 +20,12 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 from fastnn.engine import cache
 from fastnn.kernels import own
+from fastnn.kernels.signatures import FINISH_SUFFIX
 
 MOST = 8
 """Processes at most: each takes 200 MB, and a second of its own before its first op."""
@@ -69,7 +70,10 @@ class _Process:
     """One process, and the thread of this one that talks with it."""
 
     def __init__(
-        self, command: list[str], keys: collections.deque[Any], events: queue.Queue[Any]
+        self,
+        command: list[str],
+        keys: collections.deque[list[tuple[str, ...]]],
+        events: queue.Queue[Any],
     ) -> None:
         self._keys, self._events = keys, events
         self._spoke = False
@@ -114,11 +118,7 @@ class _Process:
         self._spoke = True
         if json.loads(line)["fingerprint"] != cache.fingerprint():
             return "it sees other kernels, or another compiler, than this process"
-        while self._keys:
-            try:
-                key = self._keys.popleft()
-            except IndexError:  # another process was faster
-                break
+        for key in self._taken():
             self._events.put(Begun(key))
             stdin.write(json.dumps([key, own.behind(key[0])]).encode() + b"\n")
             stdin.flush()
@@ -131,6 +131,12 @@ class _Process:
             object_file = base64.b64decode(answer["object_file"])
             self._events.put(Compiled(key, object_file, answer["symbol"]))
         return ""
+
+    def _taken(self) -> Iterator[tuple[str, ...]]:
+        """Keys one after the other, until all are taken, by this process or another."""
+        with contextlib.suppress(IndexError):
+            while True:
+                yield from self._keys.popleft()
 
     def errors(self) -> str:
         """The end of what the process wrote to stderr."""
@@ -172,6 +178,15 @@ def _errors_file() -> IO[bytes] | None:
         return None
 
 
+def _by_kernel(keys: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
+    """`keys` in their order, but both forms of an op together: one process compiles its kernel."""
+    kernels: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for name, *types in keys:
+        kernel = (name.removesuffix(FINISH_SUFFIX), *types)
+        kernels.setdefault(kernel, []).append((name, *types))
+    return list(kernels.values())
+
+
 def _start(
     keys: Sequence[tuple[str, ...]], count: int, events: queue.Queue[Any], started: list[_Process]
 ) -> None:
@@ -181,7 +196,7 @@ def _start(
         return
     path = [entry for entry in sys.path if isinstance(entry, str)]
     command = [interpreter, "-c", _CODE.format(path=path)]
-    shared = collections.deque(keys)
+    shared = collections.deque(_by_kernel(keys))
     for _ in range(min(count, MOST)):
         try:
             started.append(_Process(command, shared, events))
