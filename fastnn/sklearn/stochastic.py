@@ -18,7 +18,7 @@ from fastnn.kernels import state as s
 from fastnn.schedules import Schedule
 from fastnn.sklearn.batches import Batches, Data, validation_loss
 from fastnn.sklearn.networks import NOT_FINITE, invalid, loss_of, trained_net_of
-from fastnn.sklearn.optimizer import OptimizerState, optimizer_of
+from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState, optimizer_of
 from fastnn.training.fit import end_all
 from fastnn.training.planner import Sources
 from fastnn.training.progress import Progress
@@ -41,12 +41,22 @@ class Stochastic:
             labels = estimator._label_binarizer.inverse_transform(self.held.y)
             self.held = self.held._replace(y=labels)
         self.net = trained_net_of(estimator)
-        if self.early_stopping:
-            vars(estimator).setdefault("_best_norms", copy.deepcopy(estimator._norms))
+        self._begin_figures()
         self.state = self._optimizer_state()
         self.batches = Batches(estimator, self.net, data, self._batch_size(data.X.shape[0]))
         self.callbacks = self._checked_callbacks()
         self.loss, self.logs = np.inf, dict[str, Any]()
+
+    def _begin_figures(self) -> None:
+        """Begin the figures of `early_stopping`, or those without it, where there are none yet."""
+        estimator = self.estimator
+        if not self.early_stopping:
+            estimator.best_loss_ = np.inf if estimator.best_loss_ is None else estimator.best_loss_
+            return
+        if estimator.validation_scores_ is None:
+            estimator.validation_scores_, estimator.best_validation_score_ = [], -np.inf
+        if not hasattr(estimator, "_best_norms"):
+            estimator._best_norms = copy.deepcopy(estimator._norms)
 
     def _optimizer_state(self) -> OptimizerState:
         """The optimizer's state that this fit goes on from, or begins."""
@@ -242,9 +252,10 @@ class Stochastic:
     @property
     def _rule(self) -> str:
         """How the learning rate changes by itself: scikit-learn lets Adam's be."""
-        estimator = self.estimator
-        fixed = estimator.solver == "adam" or isinstance(self.state.initial_rate, Schedule)
-        return "constant" if fixed else estimator.learning_rate
+        state = self.state
+        fixed = isinstance(state.optimizer, EpsilonHatAdam)
+        fixed = fixed or isinstance(state.initial_rate, Schedule)
+        return "constant" if fixed else self.estimator.learning_rate
 
     def _scale_rate(self) -> None:
         estimator, initial = self.estimator, self.state.initial_rate
