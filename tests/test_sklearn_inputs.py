@@ -129,11 +129,13 @@ WRONG: dict[str, Any] = {
     "complex numbers": lambda e: e.fit(X * 1j, Y),
     "nothing fitted": lambda e: e.predict(X),
     "numbers for labels": lambda e: e.fit(X, Y + 0.5),
-    "labels not given before": lambda e: e.partial_fit(X, Y, [0, 1]),
+    "labels not given before": lambda e: e.partial_fit(X, Y, classes=[0, 1]),
     "labels never given": lambda e: e.partial_fit(X, Y),
-    "other labels later": lambda e: e.partial_fit(X, Y, range(10)).partial_fit(X, Y, range(11)),
+    "other labels later": lambda e: e.partial_fit(X, Y, classes=range(10)).partial_fit(
+        X, Y, classes=range(11)
+    ),
     "partial_fit and early stopping": lambda e: e.set_params(early_stopping=True).partial_fit(
-        X, Y, range(10)
+        X, Y, classes=range(10)
     ),
     "partial_fit and lbfgs": lambda e: e.set_params(solver="lbfgs").partial_fit(X, Y),
     "too few to validate": lambda e: e.set_params(
