@@ -92,7 +92,7 @@ class Monitor(Callback):
     def _more_is_better(self) -> bool:
         name = self.monitor.removeprefix("val_")
         of_metric = any(m.more_is_better for m in self.model.metrics if m.name == name)
-        return of_metric or "acc" in self.monitor
+        return of_metric or "acc" in self.monitor or self.monitor == "val_score"
 
     def _figure(self, logs: Logs | None) -> float:
         logs = logs or {}

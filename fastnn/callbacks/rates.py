@@ -42,7 +42,8 @@ class ReduceLROnPlateau(Lowering):
     patience : int, at least 0
         Epochs without improvement after which it is.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy.
+        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy
+        or a `val_score`.
     min_delta : float, at least 0
         An improvement is larger than this.
     cooldown : int, at least 0
@@ -128,7 +129,8 @@ class OpenNMTDecay(Lowering):
     min_learning_rate : float, at least 0
         A learning rate below this one ends training.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy.
+        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy
+        or a `val_score`.
 
     Raises
     ------

@@ -25,7 +25,8 @@ class EarlyStopping(Monitor):
     patience : int, at least 0
         Epochs without improvement after which training stops.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy.
+        Whether less or more is better; "auto" asks the metric, and takes more for an accuracy
+        or a `val_score`.
     baseline : float, optional
         Improvements that do not beat this one do not count against `patience`.
     restore_best_weights : bool

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +20,14 @@ from fastnn.schedules import Schedule
 from fastnn.sklearn.batches import Data, rows_of
 from fastnn.sklearn.full_batch import FullBatch
 from fastnn.sklearn.networks import (
-    ACTIVATIONS,
+    HIDDEN_ACTIVATIONS,
     NOT_FINITE,
     Net,
     dropout_rates,
     hidden_activations,
     invalid,
     net_of,
+    trained_net_of,
 )
 from fastnn.sklearn.stochastic import Stochastic
 from fastnn.training.planner import Sources
@@ -38,7 +42,7 @@ PICKLE_FORMAT = 1
 
 KINDS: dict[str, list[Any]] = {
     "activation": [
-        StrOptions({*activations.NAMES, *ACTIVATIONS} - {"exp"}),
+        StrOptions(HIDDEN_ACTIVATIONS),
         activations.Custom,
         list,
         tuple,
@@ -67,6 +71,7 @@ class Accelerated(BaseMultilayerPerceptron):
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     validation_loss_curve_: list[float]
+    verbose: Any
 
     def _take(self, given: dict[str, Any]) -> None:
         """Keep the parameters, as they are."""
@@ -91,6 +96,20 @@ class Accelerated(BaseMultilayerPerceptron):
         incremental: bool = False,
         validation_data: Any = None,
     ) -> Any:
+        before = dict(self.__dict__)
+        try:
+            train = self._prepared(X, y, sample_weight, incremental, validation_data)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        train()
+        return self
+
+    def _prepared(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation_data: Any
+    ) -> Callable[[], None]:
+        """Training on data that are checked, with all that it needs: what remains is to call it."""
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
@@ -104,18 +123,25 @@ class Accelerated(BaseMultilayerPerceptron):
         X, y = self._validate_input(X, y, incremental, reset=first)
         weights = self._class_weighted(_weights(sample_weight, X), labels, incremental)
         y = y.reshape(-1, 1) if y.ndim == 1 else y
-        validation = self._check_validation(validation_data)
-        self.n_outputs_ = y.shape[1]
+        outputs = y.shape[1] if first else np.shape(self.coefs_[-1])[1]
+        self._check_outputs(y, outputs)
+        validation = self._check_validation(validation_data, outputs)
+        self.n_outputs_ = outputs
         self._random_state = check_random_state(self.random_state)
         if first:
             self._begin(y, [X.shape[1], *sizes, self.n_outputs_], X.dtype)
         self.__dict__.setdefault("validation_loss_curve_", [])
         data = Data(X, y, weights)
         if self.solver == "lbfgs":
-            self._minimise(data)
-        else:
-            Stochastic(self, data, incremental, validation).run()
-        return self
+            return functools.partial(self._minimise, FullBatch(self, data), data)
+        return Stochastic(self, data, incremental, validation).run
+
+    def _check_outputs(self, y: Array, expected: int, prefix: str = "") -> None:
+        if y.shape[1] != expected:
+            raise ValueError(
+                f"{prefix}y has {y.shape[1]} outputs, but {type(self).__name__} is expecting "
+                f"{expected} outputs."
+            )
 
     def _begin(self, y: Array, units: list[int], dtype: Any) -> None:
         """Draw the initial weights, in scikit-learn's order, and forget what was."""
@@ -154,7 +180,7 @@ class Accelerated(BaseMultilayerPerceptron):
         of_class = compute_sample_weight(given, y)
         return of_class if weights is None else weights * of_class
 
-    def _check_validation(self, given: Any) -> Data | None:
+    def _check_validation(self, given: Any, outputs: int) -> Data | None:
         if given is None:
             return None
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
@@ -166,18 +192,21 @@ class Accelerated(BaseMultilayerPerceptron):
             raise ValueError("validation_data is not used by the solver 'lbfgs'")
         X, y, *weight = given
         X, y = self._checked_targets(X, y)
+        self._check_outputs(y, outputs, "validation_data: ")
         return Data(X, y, _weights(weight[0] if weight else None, X))
 
-    def _minimise(self, data: Data) -> None:
+    def _minimise(self, full: FullBatch, data: Data) -> None:
         """Fit by scikit-learn's call of SciPy, to which `_loss_grad_lbfgs` then answers."""
         units = [len(self.coefs_[0]), *(len(bias) for bias in self.intercepts_)]
-        with FullBatch(self, data).opened() as self._full_batch:
+        verbose = self.verbose
+        with full.opened() as self._full_batch:
             try:
+                self.verbose = bool(verbose)  # a string is no number, with which it is compared
                 self._fit_lbfgs(*data, *[None] * 4, layer_units=units)
             finally:
+                self.verbose = verbose
                 del self._full_batch
-        net = net_of(self)
-        self.coefs_, self.intercepts_ = list(net.kernels), list(net.biases)
+        net = trained_net_of(self)
         if not np.isfinite(net.model.parameters).all():
             raise ValueError(NOT_FINITE)
 
@@ -204,23 +233,22 @@ class Accelerated(BaseMultilayerPerceptron):
             or X.shape[0] == 0
             or X.shape[1] != own["n_features_in_"]
             or "feature_names_in_" in own
-            or not np.isfinite(np.add.reduce(X, None))
         ):
             return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(np.add.reduce(X, None)):
+                return None
         net = net_of(self)
-        return self._widened(net.model.predict_checked(Sources(np.ascontiguousarray(X))), X)
-
-    def _widened(self, y: Array, X: Any) -> Array:
-        """The output in the type that NumPy would compute it in."""
-        return y.astype(np.float64) if y.dtype.char == "f" and X.dtype.char != "f" else y
+        y = net.model.predict_checked(Sources(np.ascontiguousarray(X)))
+        return _widened(y, X.dtype)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        net = net_of(self)
-        if X.dtype.char not in "fd":
+        given, net = X.dtype, net_of(self)
+        if given.char not in "fd":
             X = X.astype(np.float64)
-        return self._widened(net.model.predict_checked(Sources(**rows_of(X))), X)
+        return _widened(net.model.predict_checked(Sources(**rows_of(X))), given)
 
     # Keeping.
 
@@ -228,8 +256,8 @@ class Accelerated(BaseMultilayerPerceptron):
         """The same fitted estimator as scikit-learn's: it predicts the same.
 
         Batch normalisation goes into the weights of the layers before it; of dropout, which only
-        training knows, nothing is left. With a solver of scikit-learn's, `partial_fit` goes on from
-        there.
+        training knows, nothing is left. Where scikit-learn has not the solver, the schedule or the
+        loss, its default stands in the place; where it has them, `partial_fit` goes on from there.
 
         Returns
         -------
@@ -247,19 +275,38 @@ class Accelerated(BaseMultilayerPerceptron):
 
         return to_sklearn(self)
 
+    def __copy__(self) -> Any:
+        """A copy with weights and optimizer of its own, and the same parameters."""
+        made = type(self).__new__(type(self))
+        parameters = self.get_params(deep=False)
+        for name, value in vars(self).items():
+            if name != "_net":
+                made.__dict__[name] = value if name in parameters else copy.deepcopy(value)
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in super().__getstate__().items() if k != "_net"}
         return {**state, "_fastnn": (fastnn.__version__, PICKLE_FORMAT)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        version, written = state.pop("_fastnn", ("unknown", None))
+        if "_fastnn" not in state:
+            raise ValueError(
+                f"{type(self).__name__}: this pickle is scikit-learn's. Read it where "
+                "fastnn.sklearn.patch() is not in force; from_sklearn converts what it holds."
+            )
+        version, written = state.pop("_fastnn")
         if written != PICKLE_FORMAT:
             raise ValueError(
                 f"{type(self).__name__}: this pickle is of fastnn {version}, in format {written}; "
                 f"fastnn {fastnn.__version__} reads format {PICKLE_FORMAT}"
             )
         super().__setstate__(state)
+
+
+def _widened(y: Array, dtype: npt.DTypeLike) -> Array:
+    """The output for rows of a type, in the type that NumPy would compute it in."""
+    return y if y.dtype == dtype else y.astype(np.result_type(y.dtype, dtype), copy=False)
 
 
 def _weights(sample_weight: Any, X: Any) -> Any:

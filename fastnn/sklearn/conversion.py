@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn import neural_network
 from sklearn.neural_network import _stochastic_optimizers as theirs
+from sklearn.utils._param_validation import make_constraint
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn import optimizers
+from fastnn.layers import BatchNormalization
+from fastnn.schedules import Schedule
 from fastnn.sklearn import estimators, networks
 from fastnn.sklearn.base import Accelerated
-from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState, optimizer_of
+from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState
 
 _SKLEARN = {
     "MLPClassifier": neural_network.MLPClassifier,
@@ -21,6 +24,9 @@ _SKLEARN = {
 }
 _OWN = ("_net", "_norms", "_best_norms", "_seed", "_full_batch", "validation_loss_curve_")
 """Attributes of fastnn's estimators that scikit-learn's have not."""
+_THEIR_ACTIVATIONS = {
+    "linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"
+}  # fmt: skip
 
 
 def from_sklearn(fitted: Any) -> estimators.MLPClassifier | estimators.MLPRegressor:
@@ -64,44 +70,50 @@ def to_sklearn(estimator: Any) -> Any:
     """The other way round; see `Accelerated.to_sklearn`."""
     check_is_fitted(estimator)
     kind = next(kind for kind in _SKLEARN.values() if isinstance(estimator, kind))
-    _refuse_what_they_lack(estimator)
-    parameters = {name: getattr(estimator, name) for name in kind().get_params()}
-    if isinstance(estimator.activation, (list, tuple)):
-        parameters["activation"] = estimator.activation[0]
-    if parameters["solver"] not in ("lbfgs", "sgd", "adam"):
-        parameters["solver"] = "adam"
-    if parameters["verbose"] == "bar":
-        parameters["verbose"] = True
+    parameters = _their_parameters(estimator, kind)
     made = kind(**parameters)
     state = {name: value for name, value in vars(estimator).items() if name not in _OWN}
     optimizer = state.pop("_optimizer", None)
     for name in estimator.get_params():
         state.pop(name)
     vars(made).update(copy.deepcopy(state))
-    made.loss = "log_loss" if kind is neural_network.MLPClassifier else made.loss
     _fold_norms(estimator, made)
     if parameters["solver"] == estimator.solver and optimizer is not None:
-        made._optimizer = _their_optimizer(estimator, made, optimizer)
+        converted = _their_optimizer(estimator, made, optimizer)
+        if converted is not None:
+            made._optimizer = converted
     return made
 
 
-def _refuse_what_they_lack(estimator: Any) -> None:
-    """Refuse a network that scikit-learn cannot compute."""
-    hidden = len(estimator.coefs_) - 1
-    names = networks.hidden_activations(estimator, hidden)
-    known = {"linear", "sigmoid", "tanh", "relu"}
-    if len(set(map(str, names))) > 1 or not set(map(str, names)) <= known:
+def _their_parameters(estimator: Any, kind: Any) -> dict[str, Any]:
+    """Parameters for scikit-learn's estimator: its default where a value is none for it."""
+    parameters: dict[str, Any] = kind().get_params()
+    given = {name: getattr(estimator, name) for name in parameters}
+    given["activation"] = _their_activation(estimator)
+    for name, value in given.items():
+        allowed = map(make_constraint, kind._parameter_constraints[name])
+        if any(constraint.is_satisfied_by(value) for constraint in allowed):
+            parameters[name] = value
+    return parameters
+
+
+def _their_activation(estimator: Any) -> str:
+    """scikit-learn's name for the activation of all hidden layers; refuses what it has not."""
+    names = networks.hidden_activations(estimator, len(estimator.coefs_) - 1) or ["relu"]
+    if len(set(map(str, names))) > 1 or str(names[0]) not in _THEIR_ACTIVATIONS:
         raise ValueError(
-            f"to_sklearn: scikit-learn has one activation among {', '.join(sorted(known))} for all "
-            f"layers, got {', '.join(map(str, names))}"
+            "to_sklearn: scikit-learn has one activation among "
+            f"{', '.join(sorted(_THEIR_ACTIVATIONS))} for all layers, got "
+            f"{', '.join(map(str, names))}"
         )
+    return _THEIR_ACTIVATIONS[str(names[0])]
 
 
 def _fold_norms(estimator: Any, made: Any) -> None:
     """Put batch normalisation, as it predicts, into the weights of the layer before it."""
     norms = getattr(estimator, "_norms", [])
     model = networks.net_of(estimator).model
-    layers = [layer for layer in model.layers if hasattr(layer, "epsilon")]
+    layers = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     for index, (norm, layer) in enumerate(zip(norms, layers, strict=True)):
         scale = norm["gamma"] / np.sqrt(norm["moving_variance"] + layer.epsilon)
         made.coefs_[index] = made.coefs_[index] * scale
@@ -122,10 +134,14 @@ def _places(estimator: Any) -> list[tuple[int, int]]:
 def _optimizer_state(estimator: Any, given: Any) -> OptimizerState:
     """An optimizer of scikit-learn as what fastnn keeps of one."""
     adam = isinstance(given, theirs.AdamOptimizer)
-    state = OptimizerState(optimizer_of(estimator))
-    state.learning_rate = given.learning_rate
-    if not adam:
+    rate = given.learning_rate_init
+    if adam:
+        state = OptimizerState(EpsilonHatAdam(rate, given.beta_1, given.beta_2, given.epsilon))
+    else:
+        nesterov = bool(given.nesterov and given.momentum > 0)
+        state = OptimizerState(optimizers.SGD(rate, given.momentum, nesterov))
         state.rate = given.learning_rate
+    state.learning_rate = given.learning_rate
     names = {"m": given.ms, "v": given.vs} if adam else {"velocity": given.velocities}
     state.step = given.t if adam else 1
     for name in state.optimizer.slots:
@@ -138,20 +154,20 @@ def _optimizer_state(estimator: Any, given: Any) -> OptimizerState:
 
 def _their_optimizer(estimator: Any, made: Any, state: OptimizerState) -> Any:
     """What fastnn keeps of an optimizer as one of scikit-learn's; None if they have none such."""
-    params = [*made.coefs_, *made.intercepts_]
+    params, optimizer = [*made.coefs_, *made.intercepts_], state.optimizer
+    first = state.rate if isinstance(state.initial_rate, Schedule) else state.initial_rate
     if any(vector.size != sum(p.size for p in params) for vector in state.slots.values()):
         return None  # batch normalisation has parameters that are now in others
-    if isinstance(state.optimizer, EpsilonHatAdam):
+    if isinstance(optimizer, EpsilonHatAdam):
         adam = theirs.AdamOptimizer(
-            params, made.learning_rate_init, made.beta_1, made.beta_2, made.epsilon
+            params, first, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
         )
         adam.t, adam.ms, adam.vs = state.step, *(_split(estimator, made, state, n) for n in "mv")
         made_optimizer = adam
-    elif isinstance(state.optimizer, optimizers.SGD):
+    elif isinstance(optimizer, optimizers.SGD):
         made_optimizer = theirs.SGDOptimizer(
-            params, made.learning_rate_init, made.learning_rate, made.momentum,
-            made.nesterovs_momentum, made.power_t,
-        )  # fmt: skip
+            params, first, made.learning_rate, optimizer.momentum, optimizer.nesterov, made.power_t
+        )
         if "velocity" in state.slots:
             made_optimizer.velocities = _split(estimator, made, state, "velocity")
     else:

@@ -12,7 +12,7 @@ from fastnn import optimizers
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.sklearn.batches import Batches, Data
-from fastnn.sklearn.networks import loss_of, net_of
+from fastnn.sklearn.networks import loss_of, trained_net_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,7 +24,7 @@ class FullBatch:
     """The objective of all rows and its gradient, for SciPy's L-BFGS."""
 
     def __init__(self, estimator: Any, data: Data) -> None:
-        self.X, self.net = data.X, net_of(estimator)
+        self.X, self.net = data.X, trained_net_of(estimator)
         model, loss = self.net.model, loss_of(estimator)[0]
         if not isinstance(model.optimizer, optimizers.LBFGS) or repr(model.loss) != repr(loss):
             model.compile(optimizers.LBFGS(), loss)

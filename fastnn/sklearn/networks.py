@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
 """scikit-learn's names for activations that are called otherwise here."""
 
+HIDDEN_ACTIVATIONS = {*activations.NAMES, *ACTIVATIONS} - {"exp", "step"}
+"""Names for hidden layers; through a step, whose derivative is 0, nothing is learnt."""
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and"
@@ -42,14 +44,15 @@ def hidden_activations(estimator: Any, layers: int) -> list[Any]:
     listed = list(given) if isinstance(given, (list, tuple)) else [given] * layers
     if len(listed) != layers:
         raise invalid(estimator, "activation", f"one name, or a list of {layers}")
-    try:
-        return [
-            activations.check(ACTIVATIONS.get(name, name) if isinstance(name, str) else name, "")
-            for name in listed
-        ]
-    except ValueError:
-        names = ", ".join(sorted({*activations.NAMES, *ACTIVATIONS} - {"exp"}))
-        raise invalid(estimator, "activation", f"made of names among {names}") from None
+    made = []
+    for name in listed:
+        if not isinstance(name, activations.Custom):
+            if not isinstance(name, str) or name not in HIDDEN_ACTIVATIONS:
+                names = ", ".join(sorted(HIDDEN_ACTIVATIONS))
+                raise invalid(estimator, "activation", f"made of names among {names}")
+            name = activations.check(ACTIVATIONS.get(name, name), "")
+        made.append(name)
+    return made
 
 
 def dropout_rates(estimator: Any, layers: int) -> list[float]:
@@ -91,8 +94,15 @@ def recipe_of(estimator: Any) -> tuple[Any, ...]:
         estimator.alpha,
         estimator.dropout,
         estimator.batch_norm,
+        estimator.dtype,
         estimator.device,
     )
+
+
+def dtype_of(estimator: Any) -> str:
+    """The element type of the network: the one asked for, or that of the weights."""
+    kind = np.result_type(*estimator.coefs_, *estimator.intercepts_)
+    return estimator.dtype or ("float32" if kind == np.float32 else "float64")
 
 
 class Net:
@@ -110,12 +120,11 @@ class Net:
 
     def __init__(self, estimator: Any) -> None:
         self.recipe = recipe_of(estimator)
-        coefs, intercepts = estimator.coefs_, estimator.intercepts_
-        dtype = np.result_type(*coefs, *intercepts)
+        coefs = estimator.coefs_
         self.model = model = Sequential(
             _layers(estimator, [np.shape(coef)[1] for coef in coefs]),
             input_shape=(np.shape(coefs[0])[0],),
-            dtype="float32" if dtype == np.float32 else "float64",
+            dtype=dtype_of(estimator),
             seed=getattr(estimator, "_seed", 0),
             device=estimator.device,
         )
@@ -127,15 +136,15 @@ class Net:
             for name, array in kept.items():
                 views[name][...] = array
         self.pull(estimator)
-        estimator.coefs_, estimator.intercepts_ = list(self.kernels), list(self.biases)
+        self.bind(estimator)
         estimator._norms = norms
 
     def fits(self, estimator: Any) -> bool:
-        """Whether it still is the network that the estimator describes."""
+        """Whether it can hold the weights that the estimator's attributes are now."""
         return (
-            self.recipe == recipe_of(estimator)
-            and [np.shape(coef) for coef in estimator.coefs_] == [w.shape for w in self.kernels]
+            [np.shape(coef) for coef in estimator.coefs_] == [w.shape for w in self.kernels]
             and [np.shape(bias) for bias in estimator.intercepts_] == [b.shape for b in self.biases]
+            and dtype_of(estimator) == self.model.dtype
         )
 
     def is_bound(self, estimator: Any) -> bool:
@@ -156,14 +165,29 @@ class Net:
             if array is not view:
                 view[...] = array
 
+    def bind(self, estimator: Any) -> None:
+        """Let the estimator's attributes be the views."""
+        if not self.is_bound(estimator):
+            estimator.coefs_, estimator.intercepts_ = list(self.kernels), list(self.biases)
+
 
 def net_of(estimator: Any) -> Net:
     """The estimator's network, with the weights that its attributes hold now."""
     net: Net | None = estimator.__dict__.get("_net")
-    if net is None or not net.fits(estimator):
-        net = estimator._net = Net(estimator)
-    elif not net.is_bound(estimator):
-        net.pull(estimator)
+    if net is not None and net.recipe == recipe_of(estimator):
+        if net.is_bound(estimator):
+            return net
+        if net.fits(estimator):
+            net.pull(estimator)
+            return net
+    net = estimator._net = Net(estimator)
+    return net
+
+
+def trained_net_of(estimator: Any) -> Net:
+    """The same, its views put in the place of what was assigned: training is to be seen there."""
+    net = net_of(estimator)
+    net.bind(estimator)
     return net
 
 

@@ -26,12 +26,15 @@ class EpsilonHatAdam(optimizers.Adam):
 
 def optimizer_of(estimator: Any) -> optimizers.Optimizer:
     """The optimizer that the parameters describe."""
-    given = estimator.solver
-    if isinstance(given, optimizers.Optimizer):
-        return copy.deepcopy(given)  # its rate may change, a parameter may not
-    rate = estimator.learning_rate_init
-    if isinstance(estimator.learning_rate, Schedule):
+    given, rate = estimator.solver, estimator.learning_rate_init
+    scheduled = isinstance(estimator.learning_rate, Schedule)
+    if scheduled:
         rate = estimator.learning_rate
+    if isinstance(given, optimizers.Optimizer):
+        made = copy.deepcopy(given)  # its rate may change, a parameter may not
+        if scheduled:
+            made.learning_rate = rate
+        return made
     if given == "adam":
         return EpsilonHatAdam(rate, estimator.beta_1, estimator.beta_2, estimator.epsilon)
     if given == "sgd":
@@ -50,6 +53,8 @@ class OptimizerState:
         The rate of the last step: of Adam, the bias correction in it, as in scikit-learn.
     rate : float
         The rate without it.
+    initial_rate : float or Schedule
+        What the optimizer was given.
     step : int
         Steps done.
     slots : dict of ndarray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -11,12 +12,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from fastnn import callbacks as callbacks_module
+from fastnn.callbacks import Callback, Monitor
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.schedules import Schedule
 from fastnn.sklearn.batches import Batches, Data, validation_loss
-from fastnn.sklearn.networks import NOT_FINITE, loss_of, net_of
-from fastnn.sklearn.optimizer import OptimizerState, optimizer_of
+from fastnn.sklearn.networks import NOT_FINITE, invalid, loss_of, trained_net_of
+from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState, optimizer_of
 from fastnn.training.fit import end_all
 from fastnn.training.planner import Sources
 from fastnn.training.progress import Progress
@@ -38,12 +40,23 @@ class Stochastic:
         if self.held is not None and is_classifier(estimator):
             labels = estimator._label_binarizer.inverse_transform(self.held.y)
             self.held = self.held._replace(y=labels)
-        self.net = net_of(estimator)
+        self.net = trained_net_of(estimator)
+        self._begin_figures()
         self.state = self._optimizer_state()
         self.batches = Batches(estimator, self.net, data, self._batch_size(data.X.shape[0]))
-        self.callbacks = callbacks_module.check(estimator.callbacks)
-        self._check_monitors()
+        self.callbacks = self._checked_callbacks()
         self.loss, self.logs = np.inf, dict[str, Any]()
+
+    def _begin_figures(self) -> None:
+        """Begin the figures of `early_stopping`, or those without it, where there are none yet."""
+        estimator = self.estimator
+        if not self.early_stopping:
+            estimator.best_loss_ = np.inf if estimator.best_loss_ is None else estimator.best_loss_
+            return
+        if estimator.validation_scores_ is None:
+            estimator.validation_scores_, estimator.best_validation_score_ = [], -np.inf
+        if not hasattr(estimator, "_best_norms"):
+            estimator._best_norms = copy.deepcopy(estimator._norms)
 
     def _optimizer_state(self) -> OptimizerState:
         """The optimizer's state that this fit goes on from, or begins."""
@@ -91,17 +104,24 @@ class Stochastic:
             )
         return int(np.clip(given, 1, rows))
 
-    def _check_monitors(self) -> None:
+    def _checked_callbacks(self) -> list[Callback]:
+        try:
+            listed = callbacks_module.check(self.estimator.callbacks)
+        except TypeError:
+            raise invalid(self.estimator, "callbacks", "a list of callbacks") from None
         names = ["loss", "learning_rate"]
         names += [] if self.validation is None else ["val_loss"]
         names += [] if self.held is None else ["val_score"]
-        for callback in self.callbacks:
+        for callback in listed:
             monitor = getattr(callback, "monitor", "loss")
             if monitor not in names:
                 raise ValueError(
                     f"{type(callback).__name__}: monitor {monitor!r} is not among "
                     f"{', '.join(names)}"
                 )
+            if isinstance(callback, Monitor):
+                callback.check(self.net.model)
+        return listed
 
     def run(self) -> None:
         """All epochs; what they come to is written into the estimator's attributes."""
@@ -121,9 +141,11 @@ class Stochastic:
             finally:
                 self.progress.close()
                 self.state.take(net)
-                end_all(begun, self.logs)
-                for callback in self.callbacks:  # a parameter of an estimator is to be copied
-                    vars(callback).pop("model", None)
+                try:
+                    end_all(begun, self.logs)
+                finally:
+                    for callback in self.callbacks:  # a parameter of an estimator is to be copied
+                        vars(callback).pop("model", None)
             self._finish()
 
     def _train(self) -> None:
@@ -217,9 +239,7 @@ class Stochastic:
             estimator.best_validation_score_ = score
             estimator._best_coefs = [w.copy() for w in self.net.kernels]
             estimator._best_intercepts = [b.copy() for b in self.net.biases]
-            estimator._best_norms = [
-                {name: array.copy() for name, array in norm.items()} for norm in estimator._norms
-            ]
+            estimator._best_norms = copy.deepcopy(estimator._norms)
         return float(score)
 
     def _compare_loss(self) -> None:
@@ -232,16 +252,16 @@ class Stochastic:
     @property
     def _rule(self) -> str:
         """How the learning rate changes by itself: scikit-learn lets Adam's be."""
-        given = self.estimator.learning_rate
-        fixed = self.estimator.solver == "adam" or isinstance(given, Schedule)
-        return "constant" if fixed else given
+        state = self.state
+        fixed = isinstance(state.optimizer, EpsilonHatAdam)
+        fixed = fixed or isinstance(state.initial_rate, Schedule)
+        return "constant" if fixed else self.estimator.learning_rate
 
     def _scale_rate(self) -> None:
-        estimator = self.estimator
+        estimator, initial = self.estimator, self.state.initial_rate
         if self._rule == "invscaling":
-            self._set_rate(
-                float(estimator.learning_rate_init) / (estimator.t_ + 1) ** estimator.power_t
-            )
+            assert not isinstance(initial, Schedule)
+            self._set_rate(float(initial) / (estimator.t_ + 1) ** estimator.power_t)
 
     def _set_rate(self, rate: float) -> None:
         self.state.optimizer.learning_rate = self.state.rate = rate
@@ -280,3 +300,5 @@ class Stochastic:
                     norm[name][...] = array
         elif np.isnan(self.loss):
             raise ValueError(NOT_FINITE)
+        else:
+            net.model.take_average()

@@ -1,0 +1,117 @@
+"""Code that is not to be touched: `patch`, and ``python -m fastnn.sklearn``."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sklearn.neural_network
+from sklearn.neural_network import _multilayer_perceptron
+
+import fastnn.sklearn
+from fastnn.sklearn.__main__ import main
+from processes import PLACE
+from sklearn_cases import TheirClassifier, TheirRegressor, digits, ours, quietly
+
+SCRIPT = """
+import sys
+import beside
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+print(MLPClassifier.__module__, MLPRegressor.__module__)
+print(__name__, sys.argv)
+if "fail" in sys.argv:
+    sys.exit(7)
+if "raise" in sys.argv:
+    raise KeyError("nothing there")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A script with a module beside it."""
+    place = tmp_path_factory.mktemp("scripts")
+    (place / "script.py").write_text(SCRIPT)
+    (place / "beside.py").write_text("")
+    return place
+
+
+def run(*arguments: object, cwd: Path) -> tuple[int, list[str], str]:
+    """Exit code, lines and complaints of ``python -m fastnn.sklearn``."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fastnn.sklearn", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(PLACE)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+OURS = "fastnn.sklearn.estimators fastnn.sklearn.estimators"
+
+
+def test_a_script_meets_fastnns_classes(folder: Path, tmp_path: Path) -> None:
+    script = folder / "script.py"
+    arguments = ["one", "--two=2", "-m", "--help", "--", "-"]
+    code, lines, complaints = run(script, *arguments, "fail", cwd=tmp_path)
+    assert (code, complaints) == (7, "")
+    assert lines == [OURS, f"__main__ {[str(script), *arguments, 'fail']}"]
+
+
+def test_a_module_meets_them_too(folder: Path) -> None:
+    code, lines, complaints = run("-m", "script", "one", "-m", cwd=folder)
+    assert (code, complaints) == (0, "")
+    assert lines == [OURS, f"__main__ {[str(folder / 'script.py'), 'one', '-m']}"]
+
+
+def test_an_error_in_a_script_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    try:
+        with pytest.raises(KeyError, match="nothing there"):
+            main([str(folder / "script.py"), "raise"])
+    finally:
+        fastnn.sklearn.unpatch()
+
+
+def test_a_script_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["nowhere.py"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "python -m fastnn.sklearn: error: there is no file nowhere.py"
+    assert places() == [TheirClassifier, TheirRegressor] * 2
+
+
+def places() -> list[Any]:
+    return [
+        getattr(module, name)
+        for module in (sklearn.neural_network, _multilayer_perceptron)
+        for name in ("MLPClassifier", "MLPRegressor")
+    ]
+
+
+def test_patch_and_unpatch() -> None:
+    own = [fastnn.sklearn.MLPClassifier, fastnn.sklearn.MLPRegressor] * 2
+    theirs = [TheirClassifier, TheirRegressor] * 2
+    x, y = digits(50)
+    fitted = quietly(lambda: ours("classifier", max_iter=1).fit(x, y))
+    assert places() == theirs
+    try:
+        for _ in range(2):
+            fastnn.sklearn.patch()
+            assert places() == own
+        assert isinstance(fitted, sklearn.neural_network.MLPClassifier)
+        assert type(pickle.loads(pickle.dumps(fitted))) is own[0]
+        back = fitted.to_sklearn()
+        assert type(back) is TheirClassifier
+        assert (back.predict(x) == fitted.predict(x)).all()
+        assert type(fastnn.sklearn.from_sklearn(back)) is own[0]
+    finally:
+        for _ in range(2):
+            fastnn.sklearn.unpatch()
+            assert places() == theirs
