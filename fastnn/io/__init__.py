@@ -1,0 +1,9 @@
+"""Models from other tools, and for them.
+
+Each function imports the tool when it is called, and says how to install it where it is missing.
+"""
+
+from fastnn.io.torch_export import to_torch
+from fastnn.io.torch_import import from_torch
+
+__all__ = ["from_torch", "to_torch"]
