@@ -3,7 +3,14 @@
 Each function imports the tool when it is called, and says how to install it where it is missing.
 """
 
+from fastnn.io.onnx_export import to_onnx
+from fastnn.io.onnx_import import from_onnx
 from fastnn.io.torch_export import to_torch
 from fastnn.io.torch_import import from_torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = [
+    "from_onnx",
+    "from_torch",
+    "to_onnx",
+    "to_torch",
+]
