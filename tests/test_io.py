@@ -1,5 +1,7 @@
 """What the doors to other tools have in common."""
 
+import doctest
+import importlib
 import sys
 from typing import Any
 
@@ -31,6 +33,23 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
     with pytest.raises(ImportError) as raised:
         getattr(fastnn.io, door)("anything")
     assert str(raised.value) == f"{door} needs {package}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("room", "package"),
+    [
+        ("onnx_export", "onnx"),
+        ("onnx_import", "onnx"),
+        ("sklearn_import", "sklearn"),
+        ("torch_export", "torch"),
+        ("torch_import", "torch"),
+    ],
+)
+def test_examples_of_docstrings_run(room: str, package: str) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    result = doctest.testmod(importlib.import_module(f"fastnn.io.{room}"))
+    assert result.failed == 0
+    assert result.attempted > 0
 
 
 def test_importing_the_doors_imports_no_other_tool() -> None:

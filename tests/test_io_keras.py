@@ -287,6 +287,24 @@ def test_damaged_files_are_refused_or_read(keras: Any, tmp_path: Path) -> None:
     assert refusals >= 100
 
 
+def test_an_architecture_larger_than_its_weights_is_refused(keras: Any, tmp_path: Path) -> None:
+    """The JSON text asks for some terabytes."""
+    path = tmp_path / "net.keras"
+    for shape, units in (((4,), 1 << 40), ((1 << 40,), 1)):
+        source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="it")])
+        source.save(path)
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            weights = archive.read("model.weights.h5")
+        first, last = config["config"]["layers"]
+        first["config"]["batch_shape"], last["config"]["units"] = [None, *shape], units
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps(config))
+            archive.writestr("model.weights.h5", weights)
+        with pytest.raises(ValueError, match="it would be larger than the file"):
+            from_keras_weights(path)
+
+
 def test_a_member_longer_than_the_archive_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", json.dumps({}))

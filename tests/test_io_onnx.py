@@ -379,11 +379,28 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "quotient by x": (lambda: graph("y = Div (s, x)"), "a number divided by x"),
     "quotient by 0": (lambda: graph("y = Div (x, zero)"), "it divides by 0"),
     "dropout in training": (lambda: graph("y = Dropout (x, half, on)"), "training mode"),
+    "vector for a matrix": (
+        lambda: graph("y = Gemm (x, c)"),
+        r"a matrix of shape \(4,\) cannot take",
+    ),
+    "swish of 0": (lambda: graph("y = Swish <alpha = 0.0> (x)", opset=24), "Swish.*zero"),
+    "wrong axis of a constant": (
+        lambda: graph("a = Squeeze (rows, last) y = Add (x, a)"),
+        r"Squeeze, number 1 of 2\): .*squeeze",
+    ),
+    "root of a negative number": (
+        lambda: graph("a = Neg (c) b = Sqrt (a) y = Add (x, b)"),
+        "beta must be finite",
+    ),
     "clip": (lambda: graph("y = Clip (x, zero, s)"), r"got \(0.0, 3.0\)"),
     "two outputs": (lambda: graph("y = Tanh (x) z = Cos (x)", outputs="y z"), "outputs y, z"),
     "output of constants": (lambda: graph("a = Tanh (x) y = Neg (c)"), "'y' does not come from"),
     "second output": (lambda: graph("a, y = Dropout (x, half)"), "'y' does not come from 'x'"),
-    "row of unknown shape": (lambda: graph("y = Tanh (x)", "N, M"), r"known shape, got \(N, M\)"),
+    "row of unknown shape": (lambda: graph("y = Tanh (x)", "N, M"), r"known shape .*got \(N, M\)"),
+    "row that fills the memory": (
+        lambda: graph("y = Mul (x, s)", f"N, {1 << 40}"),
+        "at most 16777216 numbers",
+    ),
     "no rows": (lambda: graph("y = Tanh (x)", "4"), r"must be \(N, ...\)"),
     "constant not computed": (lambda: graph("a = Cos (c) y = Add (x, a)"), "Cos, .*constant"),
     "reshape to wrong size": (
@@ -491,6 +508,18 @@ def test_a_tensor_larger_than_its_bytes_is_refused() -> None:
     proto.graph.initializer[0].dims[0] = 1 << 60
     with pytest.raises(ValueError, match=r"from_onnx: .*c"):
         from_onnx(proto)
+
+
+def test_skip_connections_too_deep_in_each_other_are_refused() -> None:
+    def nested(depth: int) -> Any:
+        ups = " ".join(f"t{n + 1} = Tanh (t{n})" for n in range(depth))
+        downs = " ".join(f"s{n} = Add (t{n}, s{n + 1})" for n in reversed(range(depth)))
+        return graph(f"t0 = Tanh (x) {ups} s{depth} = Tanh (t{depth}) {downs} y = Tanh (s0)")
+
+    x = rows((4,))
+    assert_close(from_onnx(nested(10))(x), run(nested(10), x), scale=4)  # ten sums
+    with pytest.raises(ValueError, match="more than 50 of them"):
+        from_onnx(nested(2000))
 
 
 def test_a_formula_that_doubles_with_every_node_ends() -> None:

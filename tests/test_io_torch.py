@@ -207,6 +207,28 @@ class OwnParameter(nn.Module):  # type: ignore[misc, name-defined]
         return x + self.shift
 
 
+class ByName(nn.Module):  # type: ignore[misc, name-defined]
+    def forward(self, x: Any) -> Any:
+        return torch.sigmoid(input=x)
+
+
+class InPlace(nn.Module):  # type: ignore[misc, name-defined]
+    """What it adds is no longer x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.change = nn.Sequential(nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Linear(4, 4))
+
+    def forward(self, x: Any) -> Any:
+        return x + self.change(x)
+
+
+def hooked() -> Any:
+    module = nn.Linear(4, 3)
+    module.register_forward_hook(lambda module, given, output: -output)
+    return module
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "no such layer": (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Tanh(), nn.ReLU6())),
@@ -244,6 +266,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: nn.Sequential(nn.Linear(4, 4), OwnParameter()),
         "shift.*no module",
     ),
+    "a tensor by name": (
+        lambda: nn.Sequential(nn.Linear(4, 4), ByName()),
+        "it must take tensors one by one, by position",
+    ),
+    "an argument without counterpart": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 0.0)),
+        "Threshold at '1': there is no such layer",
+    ),
+    "in place beside what is added": (lambda: InPlace(), "at 'change.1': inplace=True changes"),
+    "hooks": (hooked, "Linear: it has hooks"),
     "half precision": (lambda: nn.Linear(4, 3).half(), "got float16"),
     "two types": (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4).double()),
@@ -267,6 +299,21 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         module.weight[1, 2] = float("nan")
     with pytest.raises(ValueError, match=r"dense_0.kernel must be finite .*got nan"):
         from_torch(module)
+
+
+def test_in_place_is_as_good_where_nothing_else_reads() -> None:
+    class Fine(InPlace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.change = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4))
+
+    module, x = drawn(nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), Fine())), rows(4)
+    assert_close(from_torch(module)(x), outputs(module, x))
+
+
+def test_a_module_that_does_nothing_is_a_model() -> None:
+    model = from_torch(nn.Identity(), input_shape=4)
+    np.testing.assert_array_equal(model(rows(4, dtype="float32")), rows(4, dtype="float32"))
 
 
 # state_dict
@@ -308,6 +355,8 @@ def test_a_state_dict_needs_a_model_and_a_module_takes_none() -> None:
     module, model = twins()
     with pytest.raises(ValueError, match="names no activations: give the model"):
         from_torch(module.state_dict())
+    with pytest.raises(TypeError, match="a state_dict must hold tensors by their names"):
+        from_torch({"0.weight": np.zeros((3, 4))}, model)
     with pytest.raises(ValueError, match="model goes with a state_dict"):
         from_torch(module, model)
 

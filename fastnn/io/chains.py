@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 SOFTPLUS_THRESHOLD = 20
 """PyTorch's softplus is x itself beyond it, which is 2·10⁻⁹ off there: that is let pass."""
 
+DEEPEST = 50
+"""Skip connections that may lie in each other: less than what Python's stack has room for."""
+
+LARGEST_ROW = 1 << 24
+"""Numbers in a row of a model from a file: more would fill the memory, whoever wrote the file."""
+
 
 class Part(NamedTuple):
     """A layer that is not built yet, its weights by name, and what is inside it."""
@@ -36,6 +42,8 @@ class Chain:
     shape : tuple of int
         Of a row that goes in.
     dtype : {"float32", "float64"}
+    depth : int
+        How many skip connections it lies in.
 
     Attributes
     ----------
@@ -43,9 +51,9 @@ class Chain:
         Of a row that comes out of the last layer so far.
     """
 
-    def __init__(self, shape: Shape, dtype: str) -> None:
+    def __init__(self, shape: Shape, dtype: str, depth: int = 0) -> None:
         self.input_shape = self.shape = shape
-        self.dtype = dtype
+        self.dtype, self.depth = dtype, depth
         self.parts: list[Part] = []
 
     def add(self, layer: Layer, **weights: Array) -> None:
@@ -58,8 +66,16 @@ class Chain:
         self.parts[-1] = part
 
     def branch(self) -> Chain:
-        """An empty chain for the same rows."""
-        return Chain(self.shape, self.dtype)
+        """An empty chain for the same rows, to lie in a skip connection.
+
+        Raises
+        ------
+        ValueError
+            If it would be too deep inside others.
+        """
+        if self.depth == DEEPEST:
+            raise ValueError(f"skip connections lie in each other, more than {DEEPEST} of them")
+        return Chain(self.shape, self.dtype, self.depth + 1)
 
     def add_residual(self, inner: Chain) -> None:
         """Append a skip connection around the layers of `inner`.
@@ -112,13 +128,15 @@ class Chain:
             self.add(Reshape(shape))
 
     def model(self, owner: str, seed: int | None = None) -> Sequential:
-        """The model of all these layers, with their weights.
+        """The model of all these layers, with their weights; of none, one that does nothing.
 
         Raises
         ------
         ValueError
-            If there is no layer, or weights have another shape or are not finite.
+            If weights have another shape or are not finite.
         """
+        if not self.parts:
+            self.add(Activation("linear"))
         model = Sequential([part.layer for part in self.parts], self.input_shape, self.dtype, seed)
         _set_weights(self.parts, owner)
         return model

@@ -7,6 +7,7 @@ that is added to what it began with: `Residual`, in which the same is done.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -85,12 +86,19 @@ class Reader(ABC):
             raise self.error(
                 last, f"it joins {reads}: of branches, only x + f(x) is known, a skip connection"
             )
-        branch = chain.branch()
+        with self.named(last):
+            branch = chain.branch()
         self.read(inner, piece.start, around[0], branch)
-        try:
+        with self.named(last):
             chain.add_residual(branch)
+
+    @contextlib.contextmanager
+    def named(self, step: Step) -> Iterator[None]:
+        """Give an error in the block the name of a node."""
+        try:
+            yield
         except ValueError as error:
-            raise self.error(last, str(error)) from error
+            raise self.error(step, str(error)) from error
 
 
 def _leading_to(steps: Sequence[Step], end: str) -> list[Step]:
@@ -111,7 +119,8 @@ def _pieces(steps: Sequence[Step], start: str, end: str) -> Iterator[Piece]:
     for step in steps:
         piece.steps.append(step)
         readers.subtract(step.inputs)
-        unread = {name for name in (*unread, step.output) if readers[name]}
+        unread -= {name for name in step.inputs if not readers[name]}
+        unread.add(step.output)
         if unread == {step.output}:
             yield piece
             piece = Piece(step.output, [])

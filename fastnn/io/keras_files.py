@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks, constraints, layers, regularizers
+from fastnn.io.chains import LARGEST_ROW
 from fastnn.io.optional import needed
 from fastnn.layers.base import Layer, Shape, leaves
 from fastnn.model import Sequential
@@ -100,7 +102,8 @@ def from_keras_weights(
         source: Any = name
         if name.endswith(".keras"):
             config, source = _unpacked(name)
-            model = _built(config, seed) if model is None else model
+            if model is None:
+                model = _built(config, len(source.getbuffer()), seed)
         assert model is not None
         with h5py.File(source, "r") as file:
             weights = list(_weights(h5py, file, model))
@@ -191,8 +194,8 @@ def _snake_case(name: str) -> str:
 # Architecture
 
 
-def _built(config: Mapping[str, Any], seed: int | None) -> Sequential:
-    """The model that a config describes."""
+def _built(config: Mapping[str, Any], size: int, seed: int | None) -> Sequential:
+    """The model that a config describes, whose weights are in a file of `size` bytes."""
     if config["class_name"] != "Sequential":
         raise ValueError(f"it is no Sequential but a {config['class_name']}: give the model")
     shape: Shape | None = None
@@ -213,7 +216,17 @@ def _built(config: Mapping[str, Any], seed: int | None) -> Sequential:
         raise ValueError(
             f"it must have the input's shape and one dtype, got {shape} and {sorted(dtypes)}"
         )
+    _check_size(own, checks.shape(shape, "the input's shape"), size)
     return Sequential(own, shape, dtypes.pop(), seed, name=config["config"].get("name"))
+
+
+def _check_size(own: list[Layer], shape: Shape, size: int) -> None:
+    """Refuse layers that would need more weights than there are bytes, before they are made."""
+    for layer in own:
+        count = math.prod(shape)
+        shape = layer.compute_output_shape(shape)
+        if count > LARGEST_ROW or (isinstance(layer, layers.Dense) and count * layer.units > size):
+            raise ValueError(f"{layer.label} would be larger than the file")
 
 
 def _layer(kind: str, given: Mapping[str, Any]) -> Layer:

@@ -56,7 +56,8 @@ def to_onnx(
     Its batch has any number of rows. What an opset has no operator for is written in others: gelu
     below 20, mish below 18, layer normalisation below 17. Dropout is kept, as a node that does
     nothing in inference; other noise is left out. Attributes are float32 in ONNX, those of a
-    float64 model as well: slopes, alphas and epsilons are rounded to that.
+    float64 model as well: slopes, alphas and epsilons are rounded to that. ONNX Runtime
+    computes many activations in float32 only.
 
     Parameters
     ----------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastnn.io.chains import LARGEST_ROW
 from fastnn.io.graphs import Step
 from fastnn.io.optional import needed
 from fastnn.layers.base import Shape
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 OLDEST_OPSET = 13
 """Models of older ones are brought to it by onnx's own converter."""
+
+ERRORS = (ArithmeticError, LookupError, TypeError, ValueError)
+"""What a node may end with whose inputs are not what ONNX says of them."""
 
 
 class Refused(ValueError):
@@ -173,10 +178,11 @@ def _rows(onnx: Any, value: Any) -> tuple[Shape, int | None, str]:
         raise ValueError(f"from_onnx: input {value.name!r} must be FLOAT or DOUBLE, got {name}")
     lengths = [d.dim_value for d in kind.shape.dim]  # 0 where it is not fixed
     shape = tuple(lengths[1:])
-    if not shape or min(shape) < 1:
+    if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_ROW:
         text = ", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim)
         raise ValueError(
-            f"from_onnx: input {value.name!r} must be (N, ...), rows of a known shape, got ({text})"
+            f"from_onnx: input {value.name!r} must be (N, ...), rows of a known shape and "
+            f"at most {LARGEST_ROW} numbers, got ({text})"
         )
     return shape, lengths[0] or None, dtype
 
@@ -189,12 +195,19 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array], batch: int | None
         cast = node.op == "CastLike" and node.inputs[0] in constants
         if inputs and not cast:
             yield Step(inputs, node.outputs[0], node)
-        elif node.op == "Constant":
-            constants[node.outputs[0]] = _constant(node)
         elif node.op in _FOLDED:
-            constants[node.outputs[0]] = _FOLDED[node.op](node)
+            constants[node.outputs[0]] = _folded(node)
         else:
             raise node.refused("it computes a constant, which is not done with this operator here")
+
+
+def _folded(node: Node) -> Array:
+    """What a node gives whose inputs are constants; numbers that are not finite stay."""
+    try:
+        with np.errstate(all="ignore"):
+            return _FOLDED[node.op](node)
+    except ERRORS as error:
+        raise error if isinstance(error, Refused) else node.refused(str(error)) from error
 
 
 def _full_name(proto: Any) -> str:
@@ -244,6 +257,7 @@ def _squeezed(node: Node) -> Array:
 
 
 _FOLDED: dict[str, Callable[[Node], Array]] = {
+    "Constant": _constant,
     "Identity": lambda node: node.required(0),
     "CastLike": lambda node: node.required(0),
     "Neg": lambda node: -node.required(0),

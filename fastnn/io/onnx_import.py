@@ -10,9 +10,8 @@ from fastnn.io import onnx_graph
 from fastnn.io.chains import Chain
 from fastnn.io.graphs import Piece, Reader, Step
 from fastnn.io.onnx_forms import add_form
-from fastnn.io.onnx_graph import Graph, Node, Refused
+from fastnn.io.onnx_graph import ERRORS, Graph, Node, Refused
 from fastnn.io.onnx_operators import EITHER_WAY, OPERATORS
-from fastnn.layers import Activation
 from fastnn.model import Sequential
 
 MOST_PIECES = 4
@@ -60,8 +59,6 @@ def from_onnx(source: str | os.PathLike[str] | Any, seed: int | None = None) -> 
     graph = onnx_graph.read(source)
     chain = Chain(graph.shape, graph.dtype)
     _OnnxReader(graph).read(graph.steps, graph.start, graph.end, chain)
-    if not chain.parts:
-        chain.add(Activation("linear"))
     return chain.model("from_onnx", seed)
 
 
@@ -85,7 +82,7 @@ class _OnnxReader(Reader):
             node.refuse_unknown()
         except Refused:
             raise
-        except (TypeError, ValueError) as error:
+        except ERRORS as error:
             raise node.refused(str(error)) from error
 
     def several(self, pieces: Sequence[Piece], chain: Chain) -> int:

@@ -41,23 +41,22 @@ def _gemm(node: Node, chain: Chain) -> None:
         raise node.refused("transA=1 mixes the rows")
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     kernel, bias = node.required(1), node.constant(2)
-    kernel = alpha * (kernel.T if node.attribute("transB", 0) else kernel)
+    _dense(node, chain, alpha * (kernel.T if node.attribute("transB", 0) else kernel))
     if bias is not None:
-        bias = beta * _by_column(node, bias, kernel.shape[1:])
-    _dense(node, chain, kernel, bias)
+        columns = beta * _by_column(node, bias, chain.shape)
+        _add_affine(chain, np.ones_like(columns), columns, one=False)
 
 
 def _matmul(node: Node, chain: Chain) -> None:
-    _dense(node, chain, node.required(1), None)
+    _dense(node, chain, node.required(1))
 
 
-def _dense(node: Node, chain: Chain, kernel: Array, bias: Array | None) -> None:
+def _dense(node: Node, chain: Chain, kernel: Array) -> None:
     if kernel.ndim != 2 or chain.shape != kernel.shape[:1]:
         raise node.refused(
             f"a matrix of shape {kernel.shape} cannot take rows of shape {chain.shape}"
         )
-    weights = {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
-    chain.add(Dense(kernel.shape[1], use_bias=bias is not None), **weights)
+    chain.add(Dense(kernel.shape[1], use_bias=False), kernel=kernel)
 
 
 # Numbers that are added and multiplied

@@ -51,9 +51,11 @@ def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
 
     Examples
     --------
+    >>> import fastnn
     >>> from sklearn.neural_network import MLPRegressor
-    >>> estimator = MLPRegressor([5], max_iter=500).fit([[0.0], [1.0]], [0.0, 1.0])
-    >>> [layer.units for layer in fastnn.io.from_sklearn(estimator).layers]
+    >>> estimator = MLPRegressor(hidden_layer_sizes=[5], solver="lbfgs")
+    >>> model = fastnn.io.from_sklearn(estimator.fit([[0.0], [1.0]], [0.0, 1.0]))
+    >>> [layer.units for layer in model.layers]
     [5, 1]
     """
     needed("sklearn", "from_sklearn")

@@ -11,6 +11,7 @@ from fastnn.io.graphs import Reader, Step
 from fastnn.io.optional import needed
 from fastnn.io.torch_layers import FUNCTIONS, WITHOUT_MEANING, array_of, readers
 from fastnn.io.torch_names import IGNORED, NAMES, transposed
+from fastnn.layers import AlphaDropout, Dropout, Flatten, Reshape
 from fastnn.layers.base import Shape, leaves
 from fastnn.model import Sequential
 
@@ -81,6 +82,8 @@ def from_torch(
 
 def _with_weights(state: Mapping[str, Any], model: Sequential | None) -> Sequential:
     """`model` with the weights of a state_dict, all or none of them."""
+    if not all(isinstance(key, str) and hasattr(state[key], "detach") for key in state):
+        raise TypeError("from_torch: a state_dict must hold tensors by their names")
     if not isinstance(model, Sequential):
         raise ValueError(
             "from_torch: a state_dict names no activations: give the model whose weights it sets, "
@@ -115,6 +118,10 @@ def _with_weights(state: Mapping[str, Any], model: Sequential | None) -> Sequent
     return model
 
 
+SAME_MEMORY = (AlphaDropout, Dropout, Flatten, Reshape)
+"""Layers whose modules give the array that they take."""
+
+
 class _TorchReader(Reader):
     """Reads a traced module."""
 
@@ -146,6 +153,8 @@ class _TorchReader(Reader):
             self.steps.append(Step(inputs, node.name, node))
             if node.op == "get_attr":
                 raise self.error(self.steps[-1], "forward uses it, and no module does")
+            if len(node.all_input_nodes) != len(set(inputs)):
+                raise self.error(self.steps[-1], "it must take tensors one by one, by position")
 
     def dtype(self) -> str:
         """The element type that all parameters and statistics have; float32 if there are none."""
@@ -183,10 +192,13 @@ class _TorchReader(Reader):
         if weights & self.used:
             raise self.error(step, "its weights are used twice: two layers cannot share any")
         self.used |= weights
-        try:
+        if module._forward_pre_hooks or module._forward_hooks:
+            raise self.error(step, "it has hooks, which may do anything")
+        computed = any(not isinstance(part.layer, SAME_MEMORY) for part in chain.parts)
+        if getattr(module, "inplace", False) and chain.depth and not computed:
+            raise self.error(step, "inplace=True changes what the skip connection adds")
+        with self.named(step):
             read(chain, module)
-        except ValueError as error:
-            raise self.error(step, str(error)) from error
 
     def _module(self, step: Step) -> tuple[Any, Callable[[Chain, Any], None]]:
         """The module that a node calls, or that does what its function does; and what reads it."""
@@ -207,7 +219,10 @@ class _TorchReader(Reader):
         positional = list(node.args[1:])
         if name == "flatten" and not positional:
             arguments.setdefault("start_dim", 0)
-        return getattr(self.torch.nn, FUNCTIONS[name])(*positional, **arguments)
+        try:
+            return getattr(self.torch.nn, FUNCTIONS[name])(*positional, **arguments)
+        except TypeError:  # the function has an argument that the module has not
+            return None
 
     def is_sum(self, step: Step) -> bool:
         """Whether it is ``a + b``, in any of the ways to write it."""

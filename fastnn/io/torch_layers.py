@@ -47,7 +47,7 @@ FUNCTIONS = {
 }
 """Functions and methods of tensors, and the modules that do the same with the same arguments."""
 
-WITHOUT_MEANING = ("inplace", "training", "_stacklevel", "dtype")
+WITHOUT_MEANING = ("training", "_stacklevel", "dtype")
 """Arguments of such functions that the modules' have no counterpart to."""
 
 
