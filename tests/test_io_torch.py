@@ -372,6 +372,7 @@ def test_a_state_dict_needs_a_model_and_a_module_takes_none() -> None:
         (lambda: layers.BatchNormalization(), (3, 4), "BatchNormalization of rows of shape .3, 4"),
         (lambda: layers.GaussianNoise(0.1), (4,), "GaussianNoise"),
         (lambda: layers.PReLU(), (3, 4), "PReLU"),
+        (lambda: layers.PReLU(shared_axes=[1]), (4, 4), "PReLU"),  # torch's channels come first
         (lambda: layers.Residual([layers.GaussianNoise(0.1)]), (4,), "gaussian_noise_0_0"),
     ],
 )

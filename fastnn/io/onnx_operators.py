@@ -258,7 +258,7 @@ def _prelu(node: Node, chain: Chain) -> None:
     lengths = list(zip(alpha.shape, chain.shape, strict=True))
     if any(own not in (1, length) for own, length in lengths):
         raise node.refused(f"slopes of shape {slope.shape} do not fit rows of {chain.shape}")
-    shared = [at for at, (own, length) in enumerate(lengths, 1) if own == 1 != length]
+    shared = [at for at, (own, length) in enumerate(lengths, 1) if own == 1]
     chain.add(PReLU(shared_axes=shared or None), alpha=alpha)
 
 
