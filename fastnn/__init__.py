@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnn import callbacks as callbacks
     from fastnn import constraints as constraints
     from fastnn import datasets as datasets
+    from fastnn import io as io
     from fastnn import math as math
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
@@ -129,8 +130,8 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("math",)
-"""A module that ``from fastnn import *`` leaves out: its name is one of Python's own."""
+_UNSTARRED = ("io", "math")
+"""Modules that ``from fastnn import *`` leaves out: their names are some of Python's own."""
 
 
 def _names(room: str) -> list[str]:

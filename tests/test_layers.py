@@ -83,6 +83,8 @@ CASES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "GaussianDropout": (lambda: fastnn.GaussianDropout(0.1), (4, 9)),
     "Flatten": (fastnn.Flatten, (2, 3, 4)),
     "Flatten of vectors": (fastnn.Flatten, (5,)),
+    "Reshape": (lambda: fastnn.Reshape((3, 8)), (2, 3, 4)),
+    "Reshape with a length left open": (lambda: fastnn.Reshape([4, -1, 2]), (24,)),
     "BatchNormalization": (fastnn.BatchNormalization, (7,)),
     "BatchNormalization of images": (
         lambda: fastnn.BatchNormalization(momentum=0.5, gamma_initializer="random_uniform"),
@@ -321,6 +323,13 @@ def test_flatten_keeps_the_order_of_rows_of_c(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(layer.backward(x.reshape(ROWS, -1)), x)
 
 
+def test_reshape_finds_the_length_left_open() -> None:
+    x = rows_of((4, 6))
+    layer = built(lambda: fastnn.Reshape((2, -1, 3)), (4, 6))
+    np.testing.assert_array_equal(layer.forward(x, training=True), x.reshape(ROWS, 2, 4, 3))
+    np.testing.assert_array_equal(layer.backward(x.reshape(ROWS, 2, 4, 3)), x)
+
+
 def test_input_first_builds_the_model() -> None:
     model = fastnn.Sequential([fastnn.Input((2, 3)), fastnn.Flatten(), fastnn.Dense(4)])
     assert model.built
@@ -350,6 +359,14 @@ def test_input_first_builds_the_model() -> None:
         (lambda: fastnn.Input(0), ValueError, "Input: shape"),
         (lambda: fastnn.Input((3, -1)), ValueError, "Input: shape"),
         (lambda: fastnn.Input(()), ValueError, "Input: shape"),
+        (lambda: fastnn.Reshape((2, 0)), ValueError, "Reshape: target_shape must be a tuple"),
+        (lambda: fastnn.Reshape((-1, -1)), ValueError, r"may have one -1, got \(-1, -1\)"),
+        (
+            lambda: built(lambda: fastnn.Reshape((4, -1)), (6,)),
+            ValueError,
+            r"cannot be .*\(4, -1\)",
+        ),
+        (lambda: built(lambda: fastnn.Reshape(7), (6,)), ValueError, r"rows of shape \(6,\)"),
         (lambda: built(lambda: fastnn.Dense(3), (2, 2)), ValueError, r"put Flatten\(\) before"),
         (lambda: built(fastnn.Softmax, (2, 2)), ValueError, "softmax takes rows that are vectors"),
     ],

@@ -16,7 +16,7 @@ from fastnn.layers.prelu import PReLU
 from fastnn.layers.regularization import ActivityRegularization
 from fastnn.layers.residual import Residual
 from fastnn.layers.scaling import Normalization, Rescaling
-from fastnn.layers.shape import Flatten, Input
+from fastnn.layers.shape import Flatten, Input, Reshape
 
 __all__ = [
     "ELU",
@@ -38,6 +38,7 @@ __all__ = [
     "PReLU",
     "ReLU",
     "Rescaling",
+    "Reshape",
     "Residual",
     "Sigmoid",
     "Softmax",

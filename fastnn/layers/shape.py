@@ -1,4 +1,4 @@
-"""Layers that compute nothing: the input's shape, and its flattening."""
+"""Layers that compute nothing: the input's shape, another one, and none at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from fastnn.engine.tape import Tape
 from fastnn.layers.base import Layer, Options, Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Unpack
 
 
@@ -67,3 +69,53 @@ class Flatten(Layer):
     def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
         """The same memory in the input's shape."""
         return tape.reshape(dy, self.input_shape or ()) if wants_dx else None
+
+
+class Reshape(Layer):
+    """Each row in another shape, its elements in the order that they had.
+
+    Parameters
+    ----------
+    target_shape : tuple of int
+        Without the batch; one length may be -1, which is then what is left.
+    **options
+        Those of `Layer`.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> fastnn.Reshape((4, -1)).forward(np.zeros((5, 28, 28))).shape
+    (5, 4, 196)
+    """
+
+    def __init__(self, target_shape: Sequence[int] | int, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+        lengths = target_shape if isinstance(target_shape, (tuple, list)) else [target_shape]
+        # What is to be found is of any length, 1 for the check.
+        checks.shape([1 if length == -1 else length for length in lengths], "Reshape: target_shape")
+        if list(lengths).count(-1) > 1:
+            raise ValueError(f"Reshape: target_shape may have one -1, got {target_shape!r}")
+        self.target_shape = tuple(map(int, lengths))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The target, with the length that was left open."""
+        size = math.prod(input_shape)
+        known = math.prod(length for length in self.target_shape if length != -1)
+        shape = tuple(size // known if length == -1 else length for length in self.target_shape)
+        if math.prod(shape) != size:
+            raise ValueError(
+                f"{self.label}: rows of shape {input_shape} cannot be of shape {self.target_shape}"
+            )
+        return shape
+
+    def forward_ops(self, tape: Tape, x: Any) -> Any:
+        """The same memory."""
+        return tape.reshape(x, self.output_shape or ())
+
+    def backward_ops(self, tape: Tape, dy: Any, wants_dx: bool) -> Any:
+        """The same memory in the input's shape."""
+        return tape.reshape(dy, self.input_shape or ()) if wants_dx else None
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make such a layer again."""
+        return {"target_shape": list(self.target_shape), **super().get_config()}
