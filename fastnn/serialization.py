@@ -127,7 +127,7 @@ def separated(value: Any, place: str) -> tuple[Any, dict[str, Array]]:
 
     def without(value: Any, place: str) -> Any:
         if isinstance(value, (np.ndarray, np.generic)):
-            arrays[place] = np.asarray(value)
+            arrays[place] = np.asarray(value, order="C")  # safetensors writes memory as it lies
             return {_ARRAY: place}
         if isinstance(value, dict):
             return {key: without(each, f"{place}.{key}") for key, each in value.items()}

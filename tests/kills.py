@@ -38,7 +38,7 @@ class Task(NamedTuple):
     epochs: int
 
 
-TASKS = {"small": Task(6, 16, 200, 8), "large": Task(512, 256, 200, 4)}
+TASKS = {"small": Task(6, 16, 200, 5), "large": Task(512, 256, 200, 4)}
 
 
 def fit(folder: Path, task: Task, checkpoints: dict[str, dict[str, Any]]) -> bytes:

@@ -3,12 +3,14 @@
 import doctest
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastnn
+from fastnn import serialization
 from fastnn.callbacks import Checkpoint
 from fastnn.engine import cpu
 
@@ -84,6 +86,19 @@ def test_time_passes_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names(tmp_path) == {str(step) for step in range(1, 1 + EPOCHS * 5)}
 
 
+def test_minutes_count_from_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    often = Checkpoint(tmp_path / "a", every_minutes=1)
+    often.on_train_begin()
+    due = []
+    for clock.now in (59.0, 61.0, 120.0, 121.0):
+        due.append(often.is_due(1))
+        if due[-1]:
+            often.save(lambda: ({}, {}), 1, 1)
+    assert due == [False, True, False, True]
+
+
 def test_the_best_epochs_are_those_of_keras(keras: Any, tmp_path: Path) -> None:
     class Saved:
         """Stands in for a model: notes what it is told to save."""
@@ -124,6 +139,15 @@ def test_the_best_file_has_the_best_weights(tmp_path: Path) -> None:
     loaded = fastnn.load(tmp_path / "best")
     assert 0 < loaded.epochs_done < 60
     assert loaded.evaluate(*held)["loss"] == best.best < model.evaluate(*held)["loss"]
+
+
+def test_the_best_epoch_is_written_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on from the other file has the best one already."""
+    written: list[str] = []
+    monkeypatch.setattr(serialization, "write", lambda path, *_: written.append(path.name))
+    best = Checkpoint(tmp_path / "best", save_best_only=True)
+    trained(Checkpoint(tmp_path / "latest"), best, epochs=1, validation_split=0.2)
+    assert written == ["best", "latest"]
 
 
 def test_another_fit_begins_anew(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tqdm
 from numpy.typing import NDArray
 
 import fastnn
@@ -58,7 +60,7 @@ class Noting(fastnn.Callback):
 
     def __init__(self) -> None:
         self.seen: list[int] = []
-        self.sums = np.zeros(2)
+        self.sums = np.zeros((2, 2))[:, 0]  # with gaps
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
@@ -130,6 +132,42 @@ def test_every_checkpoint_leads_to_the_same_bits(case: str, tmp_path: Path) -> N
         assert model.epochs_done == whole.epochs_done
         for one, other in zip(again, listed, strict=True):
             np.testing.assert_equal(one.state(), other.state())
+
+
+REMEMBERING: list[Callable[[], Any]] = [
+    lambda: EarlyStopping(patience=3, start_from_epoch=1),
+    lambda: callbacks.ReduceLROnPlateau(patience=2, cooldown=2, factor=0.5),
+    lambda: callbacks.OpenNMTDecay(decay_method="score_only", min_learning_rate=0.2),
+    lambda: Checkpoint("{epoch}", save_best_only=True),
+]
+
+
+@pytest.mark.parametrize("make", REMEMBERING)
+def test_callbacks_remember_all_that_they_decide_by(make: Callable[[], Any]) -> None:
+    """Another one that is given the state after some epochs decides as the first would."""
+    rng = np.random.default_rng(5)
+    decided = set()
+    for _ in range(60):
+        figures = rng.integers(0, 6, 12).tolist()
+        runs = []
+        for change in (None, int(rng.integers(1, 12))):
+            model = SimpleNamespace(optimizer=fastnn.SGD(1.0), metrics=[], stop_training=False)
+            callback, decisions = make(), []
+            callback.model = model
+            callback.on_train_begin()
+            for epoch, figure in enumerate(figures):
+                if epoch == change:
+                    state, callback = callback.state(), make()
+                    callback.model = model
+                    callback.on_train_begin()
+                    callback.restore(serialization.joined(*serialization.separated(state, "s")))
+                callback.on_epoch_end(epoch, {"val_loss": figure})
+                best = getattr(callback, "best", None)
+                decisions.append((model.optimizer.learning_rate, model.stop_training, best))
+            runs.append(decisions)
+        assert runs[0] == runs[1], figures
+        decided |= set(runs[0])
+    assert len(decided) > 3
 
 
 def test_a_pause_within_a_step_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +254,22 @@ def test_an_error_in_a_callback_is_an_interruption_like_others(tmp_path: Path) -
     assert model.parameters.tobytes() == whole_fit().parameters.tobytes()
 
 
+def test_the_bar_begins_where_the_fit_does(
+    halfway: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[int] = []
+
+    class Bar(tqdm.tqdm):  # type: ignore[type-arg]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            begun.append(self.n)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    resumed(halfway, verbose=1)
+    assert begun == [2 * ROWS]
+    assert "250/250" in capsys.readouterr().err
+
+
 def test_files_that_are_no_longer_kept_are_removed_after_all(tmp_path: Path) -> None:
     def often() -> Checkpoint:
         return Checkpoint(tmp_path / "{step}", every_steps=5, keep_last=2)
@@ -233,7 +287,8 @@ def test_the_newest_file_that_loads_is_taken(tmp_path: Path) -> None:
     fit(network(), [Checkpoint(tmp_path / "{step}", every_steps=9)])
     for place, step in enumerate((9, 18, 27)):  # of one moment, the one with the largest number
         os.utime(tmp_path / str(step), ns=(0, 10**18 + (place > 0)))
-    (tmp_path / ".27.0123456789abcdef").write_bytes(b"half a file")
+    # What a kill left before it had its name, even if it is whole.
+    (tmp_path / ".36.0123456789abcdef").write_bytes((tmp_path / "9").read_bytes())
     (tmp_path / "a folder").mkdir()
     model = network()
     seen: list[int] = []
