@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
+    from fastnn.callbacks import Checkpoint as Checkpoint
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fastnn.engine.threads import get_num_threads as get_num_threads
     from fastnn.engine.threads import set_num_threads as set_num_threads
     from fastnn.layers import *  # noqa: F403
+    from fastnn.loading import load as load
     from fastnn.losses import BinaryCrossentropy as BinaryCrossentropy
     from fastnn.losses import CategoricalCrossentropy as CategoricalCrossentropy
     from fastnn.losses import CategoricalHinge as CategoricalHinge
@@ -63,7 +65,6 @@ if TYPE_CHECKING:
     from fastnn.metrics import Recall as Recall
     from fastnn.metrics import TopKCategoricalAccuracy as TopKCategoricalAccuracy
     from fastnn.model import Sequential as Sequential
-    from fastnn.model import load as load
     from fastnn.optimizers import *  # noqa: F403
     from fastnn.training.gradcheck import GradientError as GradientError
     from fastnn.training.gradcheck import gradcheck as gradcheck
@@ -74,6 +75,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "callbacks": (
         "Callback",
+        "Checkpoint",
         "EarlyStopping",
         "LambdaCallback",
         "OpenNMTDecay",
@@ -110,7 +112,8 @@ _PLACES = {
         "Recall",
         "TopKCategoricalAccuracy",
     ),
-    "model": ("Sequential", "load"),
+    "loading": ("load",),
+    "model": ("Sequential",),
     "training.gradcheck": ("GradientError", "gradcheck"),
     "training.history": ("History",),
 }

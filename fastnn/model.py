@@ -5,27 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn import callbacks as callbacks_module
-from fastnn import (
-    checks,
-    constraints,
-    initializers,
-    losses,
-    optimizers,
-    regularizers,
-    schedules,
-    serialization,
-)
-from fastnn import layers as layers_module
+from fastnn import checks, losses, optimizers, serialization
 from fastnn import metrics as metrics_module
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, places
 from fastnn.network import DEFAULT_ROWS, Network, room
 from fastnn.training import planner
 from fastnn.training.fit import Fitting
@@ -38,9 +28,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
     Shape = tuple[int, ...]
-
-FORMAT = 1
-"""Version of what `save` writes."""
 
 
 class Sequential(Network):
@@ -136,6 +123,7 @@ class Sequential(Network):
         shuffle: bool = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train.
 
@@ -162,15 +150,26 @@ class Sequential(Network):
             Weights of classes; a class that is not named weighs 1.
         sample_weight : array_like, (N,), optional
             Weights of rows in the loss.
+        resume_from : path, optional
+            A file of the callback `Checkpoint`'s, or a folder of them, of which the newest that
+            loads is taken: training goes on from there as if never interrupted, to the bit, also in
+            the middle of an epoch. All other arguments are those of the fit that was interrupted;
+            `epochs`, which counts from its beginning, may be another. What cannot go together is
+            refused; of the data only shapes and types are compared. Weights, the optimizer's state
+            and the seed are the file's. From a folder without files training begins at its
+            beginning.
 
         Returns
         -------
         History
+            Of all epochs, those before the interruption as well.
 
         Raises
         ------
         ValueError, TypeError
             If an argument is wrong: before anything changed.
+        FileNotFoundError
+            If there is no file or folder `resume_from`.
         RuntimeError
             If the model was not compiled.
         ImportError
@@ -192,6 +191,7 @@ class Sequential(Network):
             shuffle,
             class_weight,
             sample_weight,
+            resume_from,
         )
         return fitting.run()
 
@@ -378,7 +378,6 @@ class Sequential(Network):
                 "metrics": [serialization.describe(metric) for metric in self.metrics],
             }
         return {
-            "format": FORMAT,
             "name": self.name,
             "dtype": self.dtype,
             "seed": self.seed,
@@ -391,92 +390,29 @@ class Sequential(Network):
 
     def _arrays(self) -> dict[str, Array]:
         """Weights and the optimizer's vectors by their names in a file: live views."""
-        arrays = _named_weights(self.layers, "layers")
+        arrays = {
+            f"{place}.{name}": array
+            for place, layer in places(self.layers)
+            for name, array in layer.weights.items()
+        }
         if self.loss is not None:
             arrays |= {f"optimizer.{name}": vector for name, vector in self.flat().slots.items()}
         return arrays
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, weights and optimizer state to a safetensors file, atomically."""
+        """Write architecture, weights and optimizer state to a safetensors file, atomically.
+
+        A crash leaves the file that was there before, whole. Checksums are written with it, so that
+        `load` notices a file that was damaged since.
+        """
         self._require_built("save")
         serialization.write(path, self.get_config(), self._arrays())
 
-
-def _named_weights(layers: Sequence[Layer], prefix: str) -> dict[str, Array]:
-    """All weights of `layers` by their names in a file."""
-    arrays: dict[str, Array] = {}
-    for index, layer in enumerate(layers):
-        place = f"{prefix}.{index}"
-        arrays |= {f"{place}.{name}": array for name, array in layer.weights.items()}
-        arrays |= _named_weights(layer.inside(), f"{place}.layers")
-    return arrays
-
-
-def load(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = None) -> Sequential:
-    """A model out of a file that `Sequential.save` wrote.
-
-    Parameters
-    ----------
-    path : path
-    custom_objects : dict, optional
-        Classes of your own by name, for layers, losses, metrics, optimizers and schedules.
-
-    Returns
-    -------
-    Sequential
-        Compiled if it was when saved; `fit` goes on where it stopped.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is damaged, no model of fastnn's, or names a class that is not known.
-    """
-    config, arrays = serialization.read(path)
-    try:
-        return _restore(config, arrays, dict(custom_objects or {}))
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"load: {os.fspath(path)} cannot be loaded: {error}") from error
-
-
-def _restore(
-    config: dict[str, Any], arrays: dict[str, Array], custom: dict[str, Any]
-) -> Sequential:
-    if config["format"] != FORMAT:
-        raise ValueError(f"its format is {config['format']}, this version reads {FORMAT}")
-    names = set(layers_module.__all__) - {"Layer"}
-    known = {name: getattr(layers_module, name) for name in names}
-    known |= {type(start).__name__: type(start) for start in initializers.INITIALIZERS.values()}
-    for table in (regularizers.REGULARIZERS, constraints.CONSTRAINTS):
-        known |= {kind.__name__: kind for kind in table.values()}
-    model = Sequential(
-        [serialization.make(entry, known, custom) for entry in config["layers"]],
-        input_shape=tuple(config["input_shape"]),
-        dtype=config["dtype"],
-        seed=config["seed"],
-        name=config["name"],
-    )
-    compiled = config["compiled"]
-    if compiled is not None:
-        tables = (optimizers.OPTIMIZERS, losses.LOSSES, metrics_module.METRICS)
-        of_optimizers, of_losses, of_metrics = (
-            {kind.__name__: kind for kind in table.values()} for table in tables
+    def _take_counts(self, config: dict[str, Any]) -> None:
+        """Take over from what `get_config` gave the seed, and how far training had come."""
+        seed = checks.seed("load", config["seed"])
+        step, epochs = (
+            checks.integer("load", name, config[name], 0) for name in ("step", "epochs_done")
         )
-        of_optimizers |= {name: getattr(schedules, name) for name in schedules.__all__}
-        metrics = compiled["metrics"]
-        model.compile(
-            optimizer=serialization.make(compiled["optimizer"], of_optimizers, custom),
-            loss=serialization.make(compiled["loss"], of_losses, custom),
-            metrics=[serialization.make(entry, of_metrics, custom) for entry in metrics],
-        )
-    own = model._arrays()
-    if set(own) != set(arrays):
-        raise ValueError(f"its arrays are {sorted(arrays)}, not {sorted(own)}")
-    for name, array in own.items():
-        if arrays[name].dtype != array.dtype:
-            raise ValueError(f"{name} must be {array.dtype}, got {arrays[name].dtype}")
-        array[...] = checks.like(arrays[name], name, array)
-    model.state[s.STEP] = checks.integer("load", "step", config["step"], 0)
-    model.epochs_done = checks.integer("load", "epochs_done", config["epochs_done"], 0)
-    return model
+        self.seed, self.epochs_done = seed, epochs
+        self.state[s.SEED], self.state[s.STEP] = cpu.new_state(seed)[s.SEED], step

@@ -15,7 +15,11 @@ Logs = dict[str, Any]
 
 
 class Callback:
-    """What `fit` calls: override what you need. `model` is the model being fitted."""
+    """What `fit` calls: override what you need. `model` is the model being fitted.
+
+    A callback that remembers something from one epoch to the next has `state` and `restore`, so
+    that a fit can go on from a file of `Checkpoint`'s.
+    """
 
     model: Sequential
 
@@ -23,13 +27,23 @@ class Callback:
         """Before the first epoch; `logs` is empty."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before epoch `epoch`, from 0; `logs` is empty."""
+        """Before epoch `epoch`, from 0; `logs` is empty.
+
+        Not again where ``fit(resume_from=...)`` takes an epoch up in its middle.
+        """
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """After it; `logs` has its figures."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """After the last epoch, also where training was interrupted; `logs` has its figures."""
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers: by names, values as JSON takes them and arrays, in lists and dicts."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Remember what `state` gave; called after `on_train_begin` of all callbacks."""
 
 
 class LambdaCallback(Callback):
@@ -72,6 +86,9 @@ class LambdaCallback(Callback):
 class Monitor(Callback):
     """What callbacks that wait for a figure to improve have in common; see `EarlyStopping`."""
 
+    _remembered: tuple[str, ...] = ()
+    """Names of the attributes that `state` gives."""
+
     def check(self, model: Sequential) -> None:
         """Refuse a model that it cannot work with, before anything is changed."""
 
@@ -81,6 +98,14 @@ class Monitor(Callback):
             raise ValueError(f"{label}: mode must be 'auto', 'min' or 'max', got {mode!r}")
         self.monitor, self.mode = monitor, mode
         self.min_delta = checks.number(label, "min_delta", min_delta, "[0, inf)")
+
+    def state(self) -> dict[str, Any]:
+        """The attributes that it remembers."""
+        return {name: getattr(self, name) for name in self._remembered}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set them."""
+        vars(self).update({name: state[name] for name in self._remembered})
 
     def _improves(self, value: float, other: float | None) -> bool:
         if other is None:

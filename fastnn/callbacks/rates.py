@@ -58,6 +58,8 @@ class ReduceLROnPlateau(Lowering):
         learning rate.
     """
 
+    _remembered = ("_best", "_waited", "_cooling")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -138,6 +140,8 @@ class OpenNMTDecay(Lowering):
         In `fit`, before anything changes, if there is no such figure and it counts, or a schedule
         gives the learning rate.
     """
+
+    _remembered = ("_previous", "_decaying")
 
     def __init__(
         self,

@@ -49,6 +49,8 @@ class EarlyStopping(Monitor):
         In `fit`, before anything changes, if there is no such figure.
     """
 
+    _remembered = ("stopped_epoch", "best", "best_epoch", "_waited", "_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -380,10 +380,18 @@ class Run:
         self._shares = [1.0] * size
         self._budget = _FIRST_BUDGET
 
-    def epoch(self, total: int, batch: int, on_pause: Callable[[], None] | None = None) -> None:
+    def epoch(
+        self,
+        total: int,
+        batch: int,
+        on_pause: Callable[[], bool] | None = None,
+        first: int = 0,
+    ) -> None:
         """Run whole steps of `batch` rows until `total` rows are done, the last step with the rest.
 
-        `on_pause` is called between slices. Whatever it raises, and Ctrl-C, is passed on.
+        The first step begins with row `first`. `on_pause` is called between slices. If it returns
+        True the step under way is the last one: FIRST says how many rows are done. Whatever it
+        raises, and Ctrl-C, is passed on.
 
         Raises
         ------
@@ -391,15 +399,15 @@ class Run:
             If a loss, a gradient or a new weight was not finite.
         """
         state = self.state
-        state[s.FIRST] = state[s.POSITION] = state[s.PIECE] = 0
-        state[s.TOTAL], state[s.BATCH] = total, batch
-        if total == 0:
+        state[s.POSITION] = state[s.PIECE] = 0
+        state[s.FIRST], state[s.TOTAL], state[s.BATCH] = first, total, batch
+        if first >= total:
             return
         # Not between slices: one may end while an op in pieces has met such a value.
         self._scratch.clear()
         while self._slice() == s.PAUSED:
-            if on_pause is not None:
-                on_pause()
+            if on_pause is not None and on_pause():
+                state[s.TOTAL] = min(state[s.TOTAL], state[s.FIRST] + batch)
 
     def _slice(self) -> int:
         """One call into compiled code: why it came back. The next budget follows its duration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypedDict
 
@@ -80,6 +80,7 @@ class Layer:
     _constraints: Mapping[str, constraints.Constraint] = MappingProxyType({})
     _owner: object = None
     _parent: Layer | None = None
+    _awaits: Callable[[str, Shape, str], None] | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Refuse a class whose `forward` or `backward` its inherited ops would bypass."""
@@ -282,15 +283,19 @@ class Layer:
         limit = constraints.check(constraint, self.label, f"{name}_constraint")
         if limit is not None:
             limit.check(shape, f"{self.label}: {name}_constraint")
-        stream = (self._stream << 16) + len(self.weights)
-        source = initializers.generator(self._seed, stream)
-        drawn = initializers.draw(checked, shape, source, self.dtype)
+        if self._awaits is not None:  # the weights of a file, which may refuse this one
+            self._awaits(name, tuple(shape), self.dtype)
+            drawn = np.zeros(shape, self.dtype)
+        else:
+            stream = (self._stream << 16) + len(self.weights)
+            source = initializers.generator(self._seed, stream)
+            drawn = initializers.draw(checked, shape, source, self.dtype).astype(self.dtype)
         if not trainable:
             if penalty is not None or limit is not None:
                 raise ValueError(f"{self.label}: {name} is not trained, nothing can hold it small")
-            self.buffers[name] = drawn.astype(self.dtype)
+            self.buffers[name] = drawn
             return self.buffers[name]
-        self.params[name] = drawn.astype(self.dtype)
+        self.params[name] = drawn
         self.grads[name] = np.zeros(shape, self.dtype)
         if penalty is not None:
             self._regularizers = {**self._regularizers, name: penalty}
@@ -481,6 +486,13 @@ class Layer:
 def leaves(layers: Iterable[Layer]) -> list[Layer]:
     """All layers that hold no other, those inside others too: weights are theirs alone."""
     return [leaf for layer in layers for leaf in layer.leaves()]
+
+
+def places(layers: Iterable[Layer], within: str = "layers") -> Iterator[tuple[str, Layer]]:
+    """`layers` and all that are inside them, each after its place in a model's files."""
+    for index, layer in enumerate(layers):
+        yield (place := f"{within}.{index}"), layer
+        yield from places(layer.inside(), f"{place}.layers")
 
 
 def with_all_inside(layers: Iterable[Layer]) -> list[Layer]:

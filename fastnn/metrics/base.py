@@ -196,6 +196,18 @@ class Tally:
         if self.sums is not None:
             self.sums[:] = self._start
 
+    def taken(self, state: npt.NDArray[np.int64]) -> Array:
+        """All that was added up here and in `state`, as one vector of float64."""
+        own = cpu.floats(state)[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)]
+        return own.copy() if self.sums is None else np.concatenate([own, self.sums])
+
+    def put(self, state: npt.NDArray[np.int64], taken: Array) -> None:
+        """Go on adding up from what `taken` gave."""
+        own = cpu.floats(state)[s.LOSS_SUM : s.METRIC_SUMS + len(self.metrics)]
+        own[:] = taken[: own.size]
+        if self.sums is not None:
+            self.sums[:] = taken[own.size :]
+
     def figures(self, state: npt.NDArray[np.int64], rows: int) -> dict[str, Any]:
         """Loss and metrics over the `rows` rows that were added up here and in `state`."""
         floats = cpu.floats(state)

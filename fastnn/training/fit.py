@@ -1,18 +1,20 @@
-"""The fit loop: checked arguments, epochs, validation, callbacks."""
+"""The fit loop: checked arguments, epochs, validation, callbacks, checkpoints."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn import checks
-from fastnn.callbacks import Monitor
+from fastnn.callbacks import Checkpoint, Monitor
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.engine.threads import get_num_threads
 from fastnn.kernels import state as s
 from fastnn.schedules import Schedule
+from fastnn.training import resuming
 from fastnn.training.history import History
 from fastnn.training.planner import Sources
 from fastnn.training.progress import Progress
@@ -38,7 +40,13 @@ def shuffle(order: npt.NDArray[np.int64], seed: int, epoch: int) -> None:
 
 
 class Fitting:
-    """One call of `fit`: its arguments, checked, and the loop over epochs."""
+    """One call of `fit`: its arguments, checked, and the loop over epochs.
+
+    Attributes
+    ----------
+    epoch, first : int
+        How many epochs are done, and how many rows of the next one.
+    """
 
     def __init__(
         self,
@@ -54,9 +62,11 @@ class Fitting:
         shuffle: bool,
         class_weight: dict[int, float] | None,
         sample_weight: Any,
+        resume_from: Any,
     ) -> None:
         model._require_compiled("fit")
         self.model, self.callbacks, self.shuffle = model, callbacks, bool(shuffle)
+        self.epoch = self.first = 0
         self.batch = checks.integer("fit", "batch_size", batch_size, 1)
         self.epochs = checks.integer("fit", "epochs", epochs, 0)
         self.verbose = checks.verbose("fit", verbose)
@@ -67,7 +77,18 @@ class Fitting:
             self.data, self.validation = self._validation(
                 data, sample_weight, validation_data, split
             )
+            self.batch = min(self.batch, len(self.data.x))
             self._check_monitors()
+            self.standing = None
+            if self.checkpoints or resume_from is not None:  # a model that no file can hold may fit
+                self.arguments = resuming.arguments(self)
+            if resume_from is not None:
+                self.standing = self._found(resume_from)
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Those among the callbacks."""
+        return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
 
     def _check_monitors(self) -> None:
         """Refuse a callback that waits for a figure which there will not be."""
@@ -84,6 +105,12 @@ class Fitting:
                 )
             if isinstance(callback, Monitor):
                 callback.check(self.model)
+
+    def _found(self, resume_from: Any) -> resuming.Standing | None:
+        """The checkpoint to go on from."""
+        if not isinstance(resume_from, (str, os.PathLike)):
+            raise TypeError(f"fit: resume_from must be a path, got {resume_from!r}")
+        return resuming.find(resume_from, self)
 
     def _validation(
         self, data: Sources, sample_weight: Any, validation_data: Any, split: float
@@ -129,6 +156,8 @@ class Fitting:
                 for callback in self.callbacks:
                     callback.on_train_begin({})
                     begun.append(callback)
+                if self.standing is not None:
+                    self._go_on_from(self.standing)
                 self._train()
                 if self.epochs > 0:
                     model.take_average()
@@ -137,21 +166,33 @@ class Fitting:
                 end_all(begun, self.logs)
         return self.history
 
+    def _go_on_from(self, standing: resuming.Standing) -> None:
+        """Take the place of the fit that wrote a checkpoint."""
+        for callback, kept in zip(
+            resuming.remembering(self.callbacks), standing.callbacks, strict=True
+        ):
+            callback.restore(kept["state"])
+        standing.restore(self.model)
+        self.epoch, self.first = standing.epoch, standing.first
+        self.history, self.logs = standing.history, standing.history.last()
+        self.arguments = standing.arguments
+
     def _train(self) -> None:
         """Epoch after epoch."""
-        batch = min(self.batch, len(self.data.x))
-        data = self._with_room(batch)
-        with self.model.training_pass(data, batch, self.verbose) as training:
-            for epoch in range(self.epochs):
-                self._begin_epoch(epoch)
-                tally, rate = self._epoch(training, data, batch)
-                self._end_epoch(epoch, tally, rate)
+        if self.standing is not None and self.standing.stopped:
+            return
+        data = self._with_room()
+        with self.model.training_pass(data, self.batch, self.verbose) as training:
+            while self.epoch < self.epochs:
+                self._begin_epoch(self.epoch)
+                self._end_epoch(self.epoch, *self._epoch(training, data))
                 if self.model.stop_training:
                     break
 
     def _begin_epoch(self, epoch: int) -> None:
-        for callback in self.callbacks:
-            callback.on_epoch_begin(epoch, {})
+        if self.first == 0:
+            for callback in self.callbacks:
+                callback.on_epoch_begin(epoch, {})
         self.progress.begin(epoch)
 
     def _end_epoch(self, epoch: int, tally: Tally, rate: float) -> None:
@@ -165,40 +206,79 @@ class Fitting:
         self.logs["learning_rate"] = rate
         self.progress.end(epoch, self.logs)
         self.history.append(epoch, self.logs)
+        self.epoch, self.first = epoch + 1, 0
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, self.logs)
+        self._save(tally)
 
-    def _with_room(self, batch: int) -> Sources:
+    def _with_room(self) -> Sources:
         """The data, and room for what every epoch is given anew: an order, learning rates."""
         data, rows, optimizer = self.data, len(self.data.x), self.model.optimizer
         assert optimizer is not None
         if self.shuffle:
             data = data._replace(order=np.empty(rows, np.int64))
         if isinstance(optimizer.learning_rate, Schedule):
-            data = data._replace(rates=np.empty(-(-rows // batch)))
+            data = data._replace(rates=np.empty(self.steps))
         return data
 
-    def _epoch(self, training: Pass, data: Sources, batch: int) -> tuple[Tally, float]:
+    def _epoch(self, training: Pass, data: Sources) -> tuple[Tally, float]:
         """Train for an epoch: what is added up meanwhile, and the last step's learning rate."""
         model, state, rows = self.model, self.model.state, len(data.x)
-        rates = self._rates(data, batch)
+        rates = self._rates(data)
         state.view(np.float64)[s.LEARNING_RATE] = rates[0]
         tally = model.cleared_tally()
+        if self.first > 0:
+            assert self.standing is not None
+            assert self.standing.sums is not None
+            tally.put(state, self.standing.sums)
         if data.order is not None:
             shuffle(data.order, model.seed, model.epochs_done)
 
-        def on_pause() -> None:
+        def on_pause() -> bool:
             done = int(state[s.FIRST])
             self.progress.advance(done, tally.figures(state, max(done, 1)))
+            return any(checkpoint.overdue for checkpoint in self.checkpoints)
 
-        training.epoch(rows, batch, on_pause)
+        while self.first < rows:
+            training.epoch(self._stop(), self.batch, on_pause, self.first)
+            self.first = int(state[s.FIRST])
+            if self.first < rows:
+                self._save(tally)
         return tally, float(rates[-1])
 
-    def _rates(self, data: Sources, batch: int) -> npt.NDArray[np.float64]:
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        return -(-len(self.data.x) // self.batch)
+
+    @property
+    def _steps_done(self) -> int:
+        return self.epoch * self.steps + self.first // self.batch
+
+    def _stop(self) -> int:
+        """The row before which the next checkpoint by steps is due, or the epoch ends."""
+        done = self._steps_done
+        every = [c.every_steps for c in self.checkpoints if c.every_steps is not None]
+        ahead = min((n - done % n for n in every), default=self.steps)
+        return min(self.first + ahead * self.batch, len(self.data.x))
+
+    def _save(self, tally: Tally) -> None:
+        """Have checkpoints that are due write their files.
+
+        Those of the best epoch come first: whoever goes on from another's takes this epoch for
+        dealt with.
+        """
+        for checkpoint in sorted(self.checkpoints, key=lambda c: not c.save_best_only):
+            if checkpoint.is_due(self._steps_done):
+                epoch = self.epoch + (self.first > 0)
+                checkpoint.save(lambda: resuming.content(self, tally), epoch, self._steps_done)
+
+    def _rates(self, data: Sources) -> npt.NDArray[np.float64]:
         """The learning rates of the epoch's steps, put where the steps read them."""
-        optimizer, step = self.model.optimizer, int(self.model.state[s.STEP])
+        optimizer = self.model.optimizer
         assert optimizer is not None
-        rates = optimizer.rates(step, step - (-len(data.x) // batch))
+        step = int(self.model.state[s.STEP]) - self.first // self.batch
+        rates = optimizer.rates(step, step + self.steps)
         if data.rates is not None:
             data.rates[:] = rates
         elif isinstance(optimizer.learning_rate, Schedule):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 
 class History:
@@ -26,6 +34,23 @@ class History:
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+    def arrays(self) -> dict[str, Array]:
+        """Each quantity's entries as one array, (epochs,) or of arrays (epochs, ...)."""
+        return {name: np.array(values) for name, values in self.history.items()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> History:
+        """The history that gave these `arrays`."""
+        history = cls()
+        for name, array in arrays.items():
+            history.history[name] = array.tolist() if array.ndim == 1 else list(array)
+            history.epoch = list(range(len(array)))
+        return history
+
+    def last(self) -> dict[str, Any]:
+        """The figures of the last epoch; empty before the first."""
+        return {name: values[-1] for name, values in self.history.items()}
 
     def __repr__(self) -> str:
         return f"History({len(self.epoch)} epochs: {', '.join(self.history)})"

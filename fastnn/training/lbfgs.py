@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.callbacks import Lowering
+from fastnn.callbacks import Checkpoint, Lowering
 from fastnn.kernels import state as s
 from fastnn.layers.base import leaves
 from fastnn.optimizers import LBFGS
@@ -38,11 +38,19 @@ class FullBatchFitting(Fitting):
                 raise ValueError(
                     f"{type(callback).__name__}: LBFGS has no learning rate that could be lowered"
                 )
+            if isinstance(callback, Checkpoint) and callback.counts_within_epochs:
+                raise ValueError("Checkpoint: LBFGS has no steps within an epoch: use every_epochs")
         for layer in leaves(self.model.layers):
             if layer.trained and layer.rate_multiplier != 1:
                 raise ValueError(f"LBFGS: {layer.label}: there is no learning rate to multiply")
             if layer.trained and layer._constraints:
                 raise ValueError(f"LBFGS: {layer.label}: it minimises without constraints")
+
+    def _found(self, resume_from: Any) -> Any:
+        """Refuse: what SciPy has learnt of the loss is in no file."""
+        raise ValueError(
+            "fit: resume_from: a fit by LBFGS cannot go on from a file; load it, and fit anew"
+        )
 
     def _train(self) -> None:
         """Minimise; the parameters end as those of the last iteration, whatever happens."""

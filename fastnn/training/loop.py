@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 Step = Callable[[Tape, Sources], None]
 """Puts one step on a tape, given where its rows come from."""
 
-Pause = Callable[[], None]
-"""Called every few milliseconds during a pass."""
+Pause = Callable[[], bool]
+"""Called every few milliseconds during a pass: whether to end it with the step under way."""
 
 
 class Pass(Protocol):
     """A step made ready to be run over whole arrays, any number of times."""
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None) -> None:
-        """Run the step on `batch` rows after the other until `total` are done."""
+    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
+        """Run the step on `batch` rows after the other until `total` are done, `first` being so.
+
+        The state's FIRST says how many are: fewer than `total`, if `on_pause` so wanted.
+        """
 
     def __enter__(self) -> Pass:
         """Take memory and threads."""
@@ -152,9 +155,9 @@ class CompiledPass:
             self._team.close()
         self._step.put_back(self._linked)
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None) -> None:
+    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
         """Run the program on `batch` rows after the other until `total` are done."""
-        self._run.epoch(total, batch, on_pause)
+        self._run.epoch(total, batch, on_pause, first)
 
 
 class EagerPass:
@@ -178,10 +181,10 @@ class EagerPass:
     ) -> None:
         """Nothing is to be given back."""
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None) -> None:
+    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
         """Run the step on `batch` rows after the other until `total` are done."""
         state = self._state
-        state[s.FIRST], state[s.TOTAL], state[s.BATCH] = 0, total, batch
+        state[s.FIRST], state[s.TOTAL], state[s.BATCH] = first, total, batch
         while state[s.FIRST] < total:
             state[s.STATUS] = s.PAUSED
             tape = Eager(
@@ -192,5 +195,5 @@ class EagerPass:
                 raise cpu.diverged(int(state[s.STEP]), "the loss or a gradient")
             if not self._training:  # else the step's last op has counted it
                 state[s.FIRST] += tape.rows
-            if on_pause is not None:
-                on_pause()
+            if on_pause is not None and on_pause():
+                break

@@ -66,7 +66,11 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=self._epochs * self._rows, unit="row", unit_scale=True, dynamic_ncols=True
+                total=self._epochs * self._rows,
+                initial=self._before,
+                unit="row",
+                unit_scale=True,
+                dynamic_ncols=True,
             )
         self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
