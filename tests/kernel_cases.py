@@ -694,6 +694,24 @@ def nadam_rates(draw: Draw) -> Example:
     )
 
 
+def adam_corrections_at(t: int) -> dict[int, float]:
+    """What is divided out of Adam's moments at step t, from 1, by its slot."""
+    slots = (s.UPDATE_CORRECTION, s.UPDATE_SECOND_CORRECTION)
+    return {slot: 1.0 - beta**t for slot, beta in zip(slots, BETAS.values(), strict=True)}
+
+
+def adam_corrections(draw: Draw) -> Example:
+    t, _ = adam_step(draw)
+    slots = {"first": s.UPDATE_CORRECTION, "second": s.UPDATE_SECOND_CORRECTION}
+    return draw.example(
+        {},
+        lambda o: dict(zip(slots, adam_corrections_at(t).values(), strict=True)),
+        scalars=dict(BETAS),
+        slots={s.STEP: t - 1},
+        written_floats=slots,
+    )
+
+
 def update(
     draw: Draw, oracle: Callable[..., tuple[Array, ...]], units: dict[str, float], **scalars: float
 ) -> Example:
@@ -703,7 +721,9 @@ def update(
     """
     t, rate = adam_step(draw)
     floats = {s.LEARNING_RATE: rate}
-    if "beta_2" in scalars:
+    if draw.name == "adam_corrected":
+        floats |= adam_corrections_at(t)
+    elif "beta_2" in scalars:
         rates_at = nadam_rates_at if draw.name == "nadam" else adam_rates_at
         slots = (s.UPDATE_RATE, s.UPDATE_CORRECTION, s.UPDATE_GRADIENT_RATE)
         floats |= dict(zip(slots, rates_at(t, rate, **BETAS), strict=False))
@@ -749,10 +769,17 @@ UPDATE_CASES: dict[str, Callable[[Draw], Example]] = {
         d, lambda w, g, v, t, rate: reference.rmsprop(w, g, v, 0.0, 0.0, rate)[:2],
         {"v": 1.0}, **RHO, epsilon=1e-7,
     ),
+    "rmsprop_outside": lambda d: update(
+        d, lambda w, g, v, t, rate: reference.rmsprop_outside(w, g, v, rate),
+        {"v": 1.0}, **RHO, epsilon=1e-7,
+    ),
     "rmsprop_full": rmsprop_full,
     "adadelta": lambda d: update(
         d, lambda w, g, v, x, t, rate: reference.adadelta(w, g, v, x, rate, 0.9),
         {"v": 1.0, "d": 1.0}, **RHO, epsilon=1e-7,
+    ),
+    "adam_corrected": lambda d: update(
+        d, reference.adam, {"m": 0.1, "v": 1e-3}, **BETAS, **WEIGHTS, epsilon=1e-7,
     ),
     "amsgrad": lambda d: update(
         d, reference.amsgrad, {"m": 0.1, "v": 1e-3, "v_max": 1e-3}, **BETAS, **WEIGHTS,
@@ -817,6 +844,7 @@ OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
     "adam_rates": adam_rates,
     "adam": adam,
     "nadam_rates": nadam_rates,
+    "adam_corrections": adam_corrections,
     **UPDATE_CASES,
     "weight_average": weight_average,
 }

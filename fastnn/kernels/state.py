@@ -49,7 +49,9 @@ UPDATE_CORRECTION = 35
 """Another factor of the optimizer's that is the same for all elements in one step."""
 UPDATE_GRADIENT_RATE = 36
 """The rate of the gradient itself, in updates that follow its mean and, at another rate, it."""
-METRIC_SUMS = 37
+UPDATE_SECOND_CORRECTION = 37
+"""The same for another of the optimizer's means."""
+METRIC_SUMS = 38
 MAX_METRICS = SLOTS - METRIC_SUMS
 
 FINISHED, PAUSED, DIVERGED = 0, 1, 2
