@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastnn import constraints as constraints
     from fastnn import datasets as datasets
     from fastnn import math as math
+    from fastnn import nnfs as nnfs
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
@@ -127,8 +128,8 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("math",)
-"""A module that ``from fastnn import *`` leaves out: its name is one of Python's own."""
+_UNSTARRED = ("math", "nnfs")
+"""Modules that ``from fastnn import *`` leaves out: a name of Python's own, another face."""
 
 
 def _names(room: str) -> list[str]:
