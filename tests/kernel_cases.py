@@ -191,6 +191,26 @@ def dense_backward_input(draw: Draw) -> Example:
     )
 
 
+def dense_forward_rounded(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NI"), "w": draw.normal("IO", draw.I**-0.5), "b": draw.normal("O")},
+        lambda o: {"y": reference.dense_forward(o["x"], o["w"], o["b"])},
+        scale=draw.I**0.5,
+    )
+
+
+def dense_backward_rounded(draw: Draw) -> Example:
+    def oracle(o: Operands) -> dict[str, Any]:
+        dw, _ = reference.dense_backward_kernel(o["x"], o["dy"])
+        return {"dw": dw, "dx": reference.dense_backward_input(o["dy"], o["w"])}
+
+    return draw.example(
+        {"x": draw.normal("NI"), "dy": draw.normal("NO", draw.N**-0.5), "w": draw.normal("IO")},
+        oracle,
+        scale=(draw.N * draw.O) ** 0.5,
+    )
+
+
 def dense_backward_kernel(draw: Draw) -> Example:
     def oracle(o: Operands) -> dict[str, Any]:
         dw, db = reference.dense_backward_kernel(o["x"], o["dy"])
@@ -857,6 +877,8 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     "gather": gather,
     "scatter": scatter,
     **DENSE,
+    "dense_forward_rounded": dense_forward_rounded,
+    "dense_backward_rounded": dense_backward_rounded,
     "guard_product": guard_product,
     **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,

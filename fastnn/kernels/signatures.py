@@ -149,6 +149,8 @@ _TABLE: dict[str, Line] = {
         "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product finish=chain discard=int pack=int",
         "",
     ),
+    "dense_forward_rounded": ("N", "y[N,O] x[N,I] w[I,O] b[O]", ""),
+    "dense_backward_rounded": ("own", "dw[I,O] dx[N,I] x[N,I] dy[N,O] w[I,O]", ""),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
     **{f"{a}_forward": _FORWARD for a in ACTIVATIONS},
     **{

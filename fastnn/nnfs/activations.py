@@ -6,6 +6,7 @@ it says. What has an exponential in it is NumPy's here, for the reason that `lay
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+
+SHORT = 16
+"""Columns up to which the largest of a row are found column by column (300 rows of 3: 3 µs, 13)."""
 
 
 class _Activation:
@@ -66,7 +71,9 @@ class Activation_Softmax(_Activation):
         x = arrays.real(inputs, "inputs")
         if x.ndim != 2:
             raise ValueError(f"inputs must have shape (N, C), got {x.shape}")
-        powers = np.exp(x - x.max(axis=1, keepdims=True))
+        # Column by column: along rows so short NumPy takes longer over a row's end than its middle.
+        largest = reduce(np.maximum, x.T) if x.shape[1] <= SHORT else x.max(axis=1)
+        powers = np.exp(x - largest[:, None])
         self.inputs, self.output = inputs, powers / powers.sum(axis=1, keepdims=True)
 
     def backward(self, dvalues: Any) -> None:

@@ -173,14 +173,13 @@ class CompiledSteps:
         self._model, self._batch, self._next = model, batch, 0
         self._dense = [layer for layer in model.layers if type(layer) is layers.Layer_Dense]
         first = self._dense[0].weights
-        x = checks.features(X, "X", (len(first),), first.dtype.name)
         self._net = net = Sequential(
-            [_layer(layer) for layer in model.layers], x.shape[1:], first.dtype.name, self._seed()
+            [_layer(layer) for layer in model.layers], len(first), first.dtype.name, self._seed()
         )
-        loss = check_loss(LOSSES[type(model.loss)])
-        targets = checks.targets(y, "y", len(x), net.output_shape, loss.targets, net.dtype).array
+        self._loss = check_loss(LOSSES[type(model.loss)])
+        x, targets = self._data(X, y, "X", "y")
         model.accuracy.init(y)
-        net.compile(_Update(model.optimizer), loss, [_metric(model.accuracy)])
+        net.compile(_Update(model.optimizer), self._loss, [_metric(model.accuracy)])
         net.state[s.STEP] = model.optimizer.iterations
         self.per_epoch = -(-len(x) // batch)
         at_once = max(1, ORDER_ROWS // batch)
@@ -188,6 +187,13 @@ class CompiledSteps:
         self._rows = np.arange(at_once * batch if self.per_epoch == 1 else len(x)) % len(x)
         self._order, self._rates = np.empty(at_once * batch, np.int64), np.empty(at_once)
         self._sources = planner.Sources(x, targets, order=self._order, rates=self._rates)
+
+    def _data(self, X: Any, y: Any, of_x: str, of_y: str) -> tuple[Array, Array]:
+        """Rows and targets as steps take them."""
+        net = self._net
+        x = checks.features(X, of_x, net.input_shape, net.dtype)
+        y = checks.targets(y, of_y, len(x), net.output_shape, self._loss.targets, net.dtype)
+        return x, y.array
 
     def _seed(self) -> int:
         """Of dropout's masks, if there are any: a draw from NumPy's generator."""
@@ -277,9 +283,24 @@ class CompiledSteps:
         if model.optimizer.decay:
             model.optimizer.current_learning_rate = float(self._rates[steps - 1])
         figures = tally.figures(state, len(rows))
-        model.loss.accumulated_sum += figures["loss"] * len(rows)
-        model.loss.accumulated_count += len(rows)
-        model.accuracy.accumulated_sum += figures["accuracy"] * len(rows)
-        model.accuracy.accumulated_count += len(rows)
+        self._accumulate(figures, len(rows))
         self._next = (self._next + steps) % self.per_epoch
         return figures
+
+    def _accumulate(self, figures: dict[str, Any], rows: int) -> None:
+        """Let the book's loss and accuracy take in the means of `rows` rows."""
+        loss, accuracy = self._model.loss, self._model.accuracy
+        loss.accumulated_sum += figures["loss"] * rows
+        loss.accumulated_count += rows
+        classes = type(loss) is losses.Loss_CategoricalCrossentropy  # one answer a row
+        answers = rows if classes else rows * self._net.output_shape[0]
+        accuracy.accumulated_sum += figures["accuracy"] * answers
+        accuracy.accumulated_count += answers
+
+    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does, in compiled code, for any batch size as for all rows."""
+        x, y = self._data(X_val, y_val, "X_val", "y_val")
+        self._model.loss.new_pass()
+        self._model.accuracy.new_pass()
+        self._accumulate(self._net.evaluate_checked(planner.Sources(x, y)), len(x))
+        self._model.print_validation()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks
+from fastnn.engine import shapes
 from fastnn.engine.by_hand import by_hand
 from fastnn.nnfs import arrays
 
@@ -97,10 +98,15 @@ class Layer_Dense:
         width, neurons = weights.shape
         x = arrays.rows(inputs, "inputs", width, weights.dtype)
         biases = arrays.real(self.biases, "biases", weights.dtype)
-        product = _result("y", (len(x), neurons), weights.dtype)
-        by_hand.op("dense_forward", y=product, x=_wide("x", x), w=_wide("w", weights), b=None)
-        output = product.astype(weights.dtype, copy=False)
-        output += biases
+        output = np.empty((len(x), neurons), weights.dtype)
+        if shapes.rounds(len(x), width, neurons):
+            flat = biases.reshape(-1)
+            by_hand.op("dense_forward_rounded", y=output, x=x, w=weights, b=flat)
+        else:
+            product = by_hand.room("y", output.shape)
+            by_hand.op("dense_forward", y=product, x=_wide("x", x), w=_wide("w", weights), b=None)
+            output[...] = product
+            output += biases
         self.inputs, self.output = inputs, output
 
     def backward(self, dvalues: Any) -> None:
@@ -111,16 +117,25 @@ class Layer_Dense:
         dy = arrays.rows(dvalues, "dvalues", neurons, dtype)
         if len(dy) != len(x):
             raise ValueError(f"dvalues must have {len(x)} rows like inputs, got {len(dy)}")
-        dw, dx = _result("dw", weights.shape, dtype), _result("dx", x.shape, dtype)
-        wide_dy = _wide("dy", dy)
-        by_hand.op("dense_backward_kernel", dw=dw, db=None, x=_wide("x", x), dy=wide_dy)
-        by_hand.op("dense_backward_input", dx=dx, dy=wide_dy, w=_wide("w", weights))
-        self.dweights, self.dinputs = dw.astype(dtype, copy=False), dx.astype(dtype, copy=False)
-        self.dbiases = dy.sum(axis=0, keepdims=True)
+        self.dweights, self.dinputs = np.empty_like(weights), np.empty_like(x)
+        self._products(x, dy, weights)
+        self.dbiases = np.add.reduce(dy, axis=0, keepdims=True)
         l1, l2 = self.weight_regularizer_l1, self.weight_regularizer_l2
         _add_slope(self.dweights, weights, l1, l2)
         biases = arrays.real(self.biases, "biases", dtype)
         _add_slope(self.dbiases, biases, self.bias_regularizer_l1, self.bias_regularizer_l2)
+
+    def _products(self, x: Array, dy: Array, weights: Array) -> None:
+        """Write the two products of the way back."""
+        if shapes.rounds(len(x), *weights.shape):
+            dw, dx = self.dweights, self.dinputs
+            by_hand.op("dense_backward_rounded", dw=dw, dx=dx, x=x, dy=dy, w=weights)
+            return
+        dw, dx = by_hand.room("dw", weights.shape), by_hand.room("dx", x.shape)
+        wide_dy = _wide("dy", dy)
+        by_hand.op("dense_backward_kernel", dw=dw, db=None, x=_wide("x", x), dy=wide_dy)
+        by_hand.op("dense_backward_input", dx=dx, dy=wide_dy, w=_wide("w", weights))
+        self.dweights[...], self.dinputs[...] = dw, dx
 
     def get_parameters(self) -> tuple[Array, Array]:
         """`weights` and `biases`."""
@@ -142,11 +157,6 @@ def _wide(place: str, array: Array) -> Array:
     copy = by_hand.room(place, array.shape)
     copy[...] = array
     return copy
-
-
-def _result(place: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Room for a product in float64, which will be rounded to `dtype`."""
-    return np.empty(shape) if dtype == np.float64 else by_hand.room(place, shape)
 
 
 def _add_slope(gradient: Array, parameters: Array, l1: float, l2: float) -> None:

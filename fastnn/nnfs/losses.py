@@ -69,7 +69,7 @@ class Loss:
             With `include_regularization`, the regularization loss, too.
         """
         losses = self.forward(output, y)
-        total, count = np.sum(losses), len(losses)
+        total, count = np.add.reduce(losses), len(losses)
         self.accumulated_sum += total
         self.accumulated_count += count
         return self._with_regularization(total / count, include_regularization)

@@ -26,9 +26,9 @@ class Model:
     """Layers and activations one after the other, a loss, an optimizer and an accuracy.
 
     Any of them may be your own, in the book's protocol. Where all are fastnn's, `train` runs in
-    compiled code, with two differences that a last bit does not make: the loss of a softmax or a
-    sigmoid is computed from its inputs and not clipped, so that a row may count more than
-    −log 1e-7, and dropout's masks are others. L1 regularization is left to Python.
+    compiled code, but for L1 regularization. There two things differ from loops by hand by more
+    than rounding: the loss of a softmax or a sigmoid is computed from its inputs, so that it is not
+    clipped at −log 1e-7, and dropout has other masks.
 
     Attributes
     ----------
@@ -131,10 +131,10 @@ class Model:
         with training.steps_of(self, X, y, batch) as steps:
             if batch is None:
                 self._train_whole(steps, count, every)
+                if validation_data is not None:
+                    steps.evaluate(*validation_data, None)
             else:
                 self._train_in_batches(steps, count, every, validation_data, batch)
-        if batch is None and validation_data is not None:
-            self.evaluate(*validation_data)
 
     def _train_whole(self, steps: training.Steps, epochs: int, print_every: int) -> None:
         done = 0
@@ -164,7 +164,7 @@ class Model:
             losses = self.loss.calculate_accumulated(include_regularization=True)
             print(f"training, {self._line(self.accuracy.calculate_accumulated(), *losses)}")
             if validation_data is not None:
-                self.evaluate(*validation_data, batch_size=batch_size)
+                steps.evaluate(*validation_data, batch_size)
 
     def _line(self, accuracy: float, data_loss: float, regularization_loss: float) -> str:
         """A step's or an epoch's figures as the book prints them."""
@@ -184,6 +184,10 @@ class Model:
             self.loss.calculate(output, y_val[rows])
             predictions = self.output_layer_activation.predictions(output)
             self.accuracy.calculate(predictions, y_val[rows])
+        self.print_validation()
+
+    def print_validation(self) -> None:
+        """Print what loss and accuracy have accumulated."""
         accuracy = self.accuracy.calculate_accumulated()
         print(f"validation, acc: {accuracy:.3f}, loss: {self.loss.calculate_accumulated():.3f}")
 

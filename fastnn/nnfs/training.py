@@ -25,6 +25,9 @@ class Steps(Protocol):
             Of the last of them.
         """
 
+    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does, as the model now stands."""
+
     def __enter__(self) -> Steps:
         """Take what is needed."""
 
@@ -73,6 +76,10 @@ class EagerSteps:
         for _ in range(count - 1):
             self._step()
         return self._step()
+
+    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does."""
+        self._model.evaluate(X_val, y_val, batch_size=batch_size)
 
     def _step(self) -> tuple[Any, Any, Any]:
         model, rows = self._model, slice(self._first, self._first + self._batch)
