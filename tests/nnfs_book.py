@@ -90,7 +90,7 @@ def adam(
 
 
 RULES = {
-    "SGD": Rule("Optimizer_SGD", {"learning_rate": 0.5}, sgd),
+    "SGD": Rule("Optimizer_SGD", {"learning_rate": 0.3}, sgd),
     "momentum": Rule("Optimizer_SGD", {"learning_rate": 0.1, "decay": 1e-2, "momentum": 0.9}, sgd),
     "Adagrad": Rule("Optimizer_Adagrad", {"learning_rate": 0.1, "decay": 1e-3}, adagrad),
     "RMSprop": Rule("Optimizer_RMSprop", {"decay": 1e-3, "rho": 0.95}, rmsprop),

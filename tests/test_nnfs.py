@@ -218,6 +218,17 @@ def test_losses_gradients_and_accumulated_values(name: str) -> None:
     assert loss.accumulated_count == 4
 
 
+def test_targets_of_one_column_may_be_a_vector() -> None:
+    p, y = np.array([[1.0], [3.0]]), np.array([0.0, 1.0])
+    for make in (nnfs.Loss_MeanSquaredError, nnfs.Loss_MeanAbsoluteError):
+        loss, other = make(), make()
+        assert_close(loss.forward(p, y), other.forward(p, y[:, None]))
+        loss.backward(p, y)
+        other.backward(p, y[:, None])
+        assert_close(loss.dinputs, other.dinputs)
+        assert loss.dinputs.shape == p.shape
+
+
 def test_dense_gradients_with_all_regularizers() -> None:
     strengths = dict.fromkeys(
         ("weight_regularizer_l1", "weight_regularizer_l2", "bias_regularizer_l1",

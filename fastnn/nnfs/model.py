@@ -139,7 +139,7 @@ class Model:
     def _train_whole(self, steps: training.Steps, epochs: int, print_every: int) -> None:
         done = 0
         while done < epochs:
-            taken = min(print_every - done % print_every, epochs - done)
+            taken = min(print_every, epochs - done)
             figures = steps.run(taken)
             done += taken
             if not done % print_every:
