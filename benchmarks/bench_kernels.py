@@ -237,8 +237,8 @@ class Optimizers:
 
     version = "1"
     params: ClassVar[list[Any]] = [
-        ["sgd", "momentum", "adam", "adagrad", "rmsprop", "rmsprop_full", "adadelta", "amsgrad",
-         "nadam", "adamax", "lion"],
+        ["sgd", "momentum", "adam", "adam_corrected", "adagrad", "rmsprop", "rmsprop_outside",
+         "rmsprop_full", "adadelta", "amsgrad", "nadam", "adamax", "lion"],
         [1000, 100_000, 10_000_000],
     ]  # fmt: skip
     param_names: ClassVar[list[str]] = ["optimizer", "parameters"]

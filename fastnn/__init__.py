@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastnn import datasets as datasets
     from fastnn import io as io
     from fastnn import math as math
+    from fastnn import nnfs as nnfs
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn.callbacks import Callback as Callback
@@ -133,8 +134,8 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("io", "math")
-"""Modules that ``from fastnn import *`` leaves out: their names are some of Python's own."""
+_UNSTARRED = ("io", "math", "nnfs")
+"""Modules that ``from fastnn import *`` leaves out: some of Python's own names, another face."""
 
 
 def _names(room: str) -> list[str]:

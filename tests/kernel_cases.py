@@ -195,6 +195,26 @@ def dense_backward_input(draw: Draw) -> Example:
     )
 
 
+def dense_forward_rounded(draw: Draw) -> Example:
+    return draw.example(
+        {"x": draw.normal("NI"), "w": draw.normal("IO", draw.I**-0.5), "b": draw.normal("O")},
+        lambda o: {"y": reference.dense_forward(o["x"], o["w"], o["b"])},
+        scale=draw.I**0.5,
+    )
+
+
+def dense_backward_rounded(draw: Draw) -> Example:
+    def oracle(o: Operands) -> dict[str, Any]:
+        dw, _ = reference.dense_backward_kernel(o["x"], o["dy"])
+        return {"dw": dw, "dx": reference.dense_backward_input(o["dy"], o["w"])}
+
+    return draw.example(
+        {"x": draw.normal("NI"), "dy": draw.normal("NO", draw.N**-0.5), "w": draw.normal("IO")},
+        oracle,
+        scale=(draw.N * draw.O) ** 0.5,
+    )
+
+
 def dense_backward_kernel(draw: Draw) -> Example:
     def oracle(o: Operands) -> dict[str, Any]:
         dw, db = reference.dense_backward_kernel(o["x"], o["dy"])
@@ -773,6 +793,24 @@ def nadam_rates(draw: Draw) -> Example:
     )
 
 
+def adam_corrections_at(t: int) -> dict[int, float]:
+    """What is divided out of Adam's moments at step t, from 1, by its slot."""
+    slots = (s.UPDATE_CORRECTION, s.UPDATE_SECOND_CORRECTION)
+    return {slot: 1.0 - beta**t for slot, beta in zip(slots, BETAS.values(), strict=True)}
+
+
+def adam_corrections(draw: Draw) -> Example:
+    t, _ = adam_step(draw)
+    slots = {"first": s.UPDATE_CORRECTION, "second": s.UPDATE_SECOND_CORRECTION}
+    return draw.example(
+        {},
+        lambda o: dict(zip(slots, adam_corrections_at(t).values(), strict=True)),
+        scalars=dict(BETAS),
+        slots={s.STEP: t - 1},
+        written_floats=slots,
+    )
+
+
 def update(
     draw: Draw, oracle: Callable[..., tuple[Array, ...]], units: dict[str, float], **scalars: float
 ) -> Example:
@@ -782,7 +820,9 @@ def update(
     """
     t, rate = adam_step(draw)
     floats = {s.LEARNING_RATE: rate}
-    if "beta_2" in scalars:
+    if draw.name == "adam_corrected":
+        floats |= adam_corrections_at(t)
+    elif "beta_2" in scalars:
         rates_at = nadam_rates_at if draw.name == "nadam" else adam_rates_at
         slots = (s.UPDATE_RATE, s.UPDATE_CORRECTION, s.UPDATE_GRADIENT_RATE)
         floats |= dict(zip(slots, rates_at(t, rate, **BETAS), strict=False))
@@ -828,10 +868,17 @@ UPDATE_CASES: dict[str, Callable[[Draw], Example]] = {
         d, lambda w, g, v, t, rate: reference.rmsprop(w, g, v, 0.0, 0.0, rate)[:2],
         {"v": 1.0}, **RHO, epsilon=1e-7,
     ),
+    "rmsprop_outside": lambda d: update(
+        d, lambda w, g, v, t, rate: reference.rmsprop_outside(w, g, v, rate),
+        {"v": 1.0}, **RHO, epsilon=1e-7,
+    ),
     "rmsprop_full": rmsprop_full,
     "adadelta": lambda d: update(
         d, lambda w, g, v, x, t, rate: reference.adadelta(w, g, v, x, rate, 0.9),
         {"v": 1.0, "d": 1.0}, **RHO, epsilon=1e-7,
+    ),
+    "adam_corrected": lambda d: update(
+        d, reference.adam, {"m": 0.1, "v": 1e-3}, **BETAS, **WEIGHTS, epsilon=1e-7,
     ),
     "amsgrad": lambda d: update(
         d, reference.amsgrad, {"m": 0.1, "v": 1e-3, "v_max": 1e-3}, **BETAS, **WEIGHTS,
@@ -900,6 +947,7 @@ OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
     "adam": adam,
     "nadam_rates": nadam_rates,
     "adam_rates_epsilon_hat": adam_rates_epsilon_hat,
+    "adam_corrections": adam_corrections,
     **UPDATE_CASES,
     "weight_average": weight_average,
 }
@@ -914,6 +962,8 @@ CASES: dict[str, Callable[[Draw], Example]] = {
     **DENSE,
     "sparse_forward": sparse_forward,
     "sparse_backward_kernel": sparse_backward_kernel,
+    "dense_forward_rounded": dense_forward_rounded,
+    "dense_backward_rounded": dense_backward_rounded,
     "guard_product": guard_product,
     **{name: activation for name in NAMES if name.rpartition("_")[0] in ACTIVATIONS},
     "softmax_forward": softmax_forward,

@@ -18,7 +18,7 @@ import fastnn
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
-from benchmarks import machine, readme, rounds, summary, tables  # noqa: E402
+from benchmarks import machine, nnfs, readme, rounds, summary, tables  # noqa: E402
 from benchmarks.gradients import CONTESTANTS  # noqa: E402
 from benchmarks.grid import GRID, Row, make_data  # noqa: E402
 from benchmarks.parts import PARTS, inference  # noqa: E402
@@ -113,6 +113,26 @@ def test_servers_compute_the_probabilities(name: str) -> None:
         found = np.asarray(serve(2))
         assert found.shape == (batch, 10)
         np.testing.assert_allclose(found, inference.probabilities(row, x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dot", [nnfs.rounded_dot, np.dot])
+def test_the_books_loops_are_the_same_work(dot: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, 2), dtype=np.float32), rng.integers(0, 3, 50)
+    by_numpy, by_hand = nnfs.NumPyNetwork(2, 64, 3, dot=dot), nnfs.LoopByHand()
+    model = nnfs.model_of(2, 64, 3, learning_rate=1e-3, decay=0.0)
+    by_hand.optimizer = type(by_hand.optimizer)()
+    trained = [layer for layer in model.layers if hasattr(layer, "weights")]
+    for own, book, layer in zip(by_hand.dense, trained, by_numpy.layers, strict=True):
+        own.weights = layer.kernel.copy()
+        book.weights = layer.kernel.copy()
+    for _ in range(STEPS):
+        by_numpy.step(x, y)
+        by_hand.step(x, y)
+    model.train(x, y, epochs=STEPS)
+    for own, book, layer in zip(by_hand.dense, trained, by_numpy.layers, strict=True):
+        np.testing.assert_allclose(own.weights, layer.kernel, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(book.weights, layer.kernel, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", list(CONTESTANTS))

@@ -543,7 +543,7 @@ def test_update_that_is_not_finite_is_left_out(
     name, _, plain = name.partition(" ")
     example = CASES[name](Draw(name, dtype, 15, {"N": 1, "P": 200}, "velocity" if plain else ""))
     if bad == "overflow":
-        example.floats = {s.LEARNING_RATE: 10.0}
+        example.floats[s.LEARNING_RATE] = 10.0
     before = {k: v for k, v in example.inputs.items() if v is not None}
     well = {k: v.copy() for k, v in before.items()}
     ill = {k: v.copy() for k, v in before.items()}

@@ -110,6 +110,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "sgd": (W, X, Y, 0.1, 0.9, True),
     "adagrad": (W, X, Y, 0.1),
     "rmsprop": (W, X, Y, P, W, 0.1, 0.9, 0.5, True),
+    "rmsprop_outside": (W, X, Y, 0.1),
     "adadelta": (W, X, Y, P, 0.1),
     "amsgrad": (W, X, Y, P, X, 3, 0.1),
     "nadam": (W, X, Y, P, 3, 0.1),
@@ -860,6 +861,10 @@ UPDATES: dict[str, tuple[Callable[..., Any], str, dict[str, Any], int]] = {
     "adagrad": (
         lambda w, g, c, t: reference.adagrad(w, g, c, 0.03, 1e-2),
         "Adagrad", {"lr": 0.03, "eps": 1e-2}, 1,
+    ),
+    "rmsprop_outside": (
+        lambda w, g, v, t: reference.rmsprop_outside(w, g, v, 0.03, 0.8, 1e-2),
+        "RMSprop", {"lr": 0.03, "alpha": 0.8, "eps": 1e-2}, 1,
     ),
     "adadelta": (
         lambda w, g, v, d, t: reference.adadelta(w, g, v, d, 0.7, 0.8, 1e-3),

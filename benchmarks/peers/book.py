@@ -40,7 +40,7 @@ class NumPy(Peer):
     def restart(self) -> None:
         weights = make_weights(self.row, self.x.dtype.name)
         pairs = zip(weights[::2], weights[1::2], strict=True)
-        self.layers = [_NumPyDense(kernel, bias) for kernel, bias in pairs]
+        self.layers = [NumPyDense(kernel, bias) for kernel, bias in pairs]
         self.iteration = 0
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -85,31 +85,32 @@ class NumPy(Peer):
         return float(-np.mean(np.log(np.clip(chosen, 1e-7, 1))))
 
 
-class _NumPyDense:
-    """A dense layer with its inputs, its gradients and its Adam state."""
+class NumPyDense:
+    """A dense layer with its inputs, its gradients and its Adam state.
+
+    `dot` takes the place of ``np.dot``.
+    """
 
     output: NDArray[Any]
 
-    def __init__(self, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
+    def __init__(self, kernel: NDArray[Any], bias: NDArray[Any], dot: Any = None) -> None:
         import numpy as np
 
-        self.kernel = kernel
+        self.kernel, self.dot = kernel, dot or np.dot
         self.bias: NDArray[Any] = bias[None]
         self.momentums = [np.zeros_like(self.kernel), np.zeros_like(self.bias)]
         self.caches = [np.zeros_like(self.kernel), np.zeros_like(self.bias)]
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
-        import numpy as np
-
         self.inputs = x
-        outputs: NDArray[Any] = np.dot(x, self.kernel) + self.bias
+        outputs: NDArray[Any] = self.dot(x, self.kernel) + self.bias
         return outputs
 
     def backward(self, gradient: NDArray[Any]) -> None:
         import numpy as np
 
-        self.gradients = np.dot(self.inputs.T, gradient), np.sum(gradient, axis=0, keepdims=True)
-        self.dinputs = np.dot(gradient, self.kernel.T)
+        self.gradients = self.dot(self.inputs.T, gradient), np.sum(gradient, axis=0, keepdims=True)
+        self.dinputs = self.dot(gradient, self.kernel.T)
 
     def update(self, iteration: int) -> None:
         import numpy as np

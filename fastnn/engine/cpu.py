@@ -47,7 +47,7 @@ _OP = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64]
 # status = run_steps(result*, exception**, code, ops, state, rank, team)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 5)
 # The same for arguments that are C objects already: to convert seven costs a microsecond.
-_RUN_PREPARED = ctypes.CFUNCTYPE(ctypes.c_int32)
+_PREPARED = ctypes.CFUNCTYPE(ctypes.c_int32)
 
 
 class DivergenceError(ArithmeticError):
@@ -187,12 +187,24 @@ def prepared(
     It is the cheapest way to make the same call often. `code` and `state` must outlive it.
     """
     integers = (code.ctypes.data, len(code), state.ctypes.data, rank, team)
+    return _without_arguments(compiler.address(("run_steps",)), integers)
+
+
+def _without_arguments(function: int, integers: tuple[int, ...]) -> Callable[[], int]:
     return functools.partial(
-        _RUN_PREPARED(compiler.address(("run_steps",))),
+        _PREPARED(function),
         ctypes.byref(ctypes.c_int64()),
         ctypes.byref(ctypes.c_void_p()),
         *map(ctypes.c_int64, integers),
     )
+
+
+def prepared_op(
+    function: int, operands: npt.NDArray[np.int64], state: npt.NDArray[np.int64]
+) -> Callable[[], int]:
+    """`call_op` in the same form."""
+    integers = (operands.ctypes.data, state.ctypes.data, 0, 1)
+    return _without_arguments(function, integers)
 
 
 class _Task:

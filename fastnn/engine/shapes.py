@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fastnn.kernels import state as s
+
 PACK_ROWS = {
     "dense_forward": 512,
     "dense_backward_kernel": 313,
@@ -36,6 +38,18 @@ UPDATE_ROWS = 512
 
 TEAM_COST = 300_000
 """A step estimated to take less than this, in nanoseconds of one core, runs on one thread."""
+
+
+ROUNDED_PRODUCTS = 100_000
+"""Products N·I·O of a dense layer up to which the ops called ``_rounded`` are faster than to copy
+arrays into float64 and the results back (300 rows through 2-64 and 64-3, forward and back: 61 µs
+with, 121 µs without; 128 rows through 128-10: 70 and 66 µs)."""
+
+
+def rounds(rows: int, inputs: int, outputs: int) -> bool:
+    """Whether a dense layer by hand takes these ops, whose tables fit into the workspace."""
+    products, table_bytes = rows * inputs * outputs, 8 * inputs * outputs
+    return products <= ROUNDED_PRODUCTS and 2 * table_bytes <= s.WORKSPACE_BYTES
 
 
 def packs(op: str, lengths: Mapping[str, int | None], rows: int, item_bytes: int) -> bool:

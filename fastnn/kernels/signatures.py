@@ -152,6 +152,8 @@ _TABLE: dict[str, Line] = {
     ),
     "sparse_forward": ("N", f"y[N,O] {_SPARSE} w[I,O] b[O]? zero=float", ""),
     "sparse_backward_kernel": ("own", f"dw[I,O] db[O]? {_SPARSE} dy[N,O] zero=float", ""),
+    "dense_forward_rounded": ("N", "y[N,O] x[N,I] w[I,O] b[O]", ""),
+    "dense_backward_rounded": ("own", "dw[I,O] dx[N,I] x[N,I] dy[N,O] w[I,O]", ""),
     "guard_product": ("own", "dw[I,O] db[O]? x[N,I] dy[N,O] multiply=product", ""),
     **{f"{a}_forward": _FORWARD for a in ACTIVATIONS},
     **{

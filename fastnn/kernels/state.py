@@ -53,7 +53,9 @@ UPDATE_CORRECTION = 37
 """Another factor of the optimizer's that is the same for all elements in one step."""
 UPDATE_GRADIENT_RATE = 38
 """The rate of the gradient itself, in updates that follow its mean and, at another rate, it."""
-METRIC_SUMS = 39
+UPDATE_SECOND_CORRECTION = 39
+"""The same for another of the optimizer's means."""
+METRIC_SUMS = 40
 """From this slot on, sums of the metrics."""
 MAX_METRICS = SLOTS - METRIC_SUMS
 

@@ -27,6 +27,8 @@ STEP_NUMBERS = {
     "rate": s.UPDATE_RATE,
     "correction": s.UPDATE_CORRECTION,
     "gradient_rate": s.UPDATE_GRADIENT_RATE,
+    "correction_1": s.UPDATE_CORRECTION,
+    "correction_2": s.UPDATE_SECOND_CORRECTION,
     "step": s.STEP,
 }
 """Numbers of an update that vary by step, and their slots in the state; `step` counts from 1."""
@@ -62,6 +64,12 @@ def rmsprop(w, g, v, learning_rate, rho, weight, epsilon):
     return w - learning_rate * g / math.sqrt(v + epsilon), v
 
 
+def rmsprop_outside(w, g, v, learning_rate, rho, weight, epsilon):
+    """v = ρv + (1−ρ)g²; w −= ηg / (√v + ε): ε stands outside the root, as in PyTorch."""
+    v = rho * v + weight * (g * g)
+    return w - learning_rate * g / (math.sqrt(v) + epsilon), v
+
+
 def rmsprop_full(w, g, v, m, velocity, learning_rate, rho, weight, momentum, centered, epsilon):
     """The same by a velocity, and with the variance v − m² for v where `centered` is 1, not 0.
 
@@ -82,6 +90,30 @@ def adadelta(w, g, v, d, learning_rate, rho, weight, epsilon):
     v = rho * v + weight * (g * g)
     delta = math.sqrt((d + epsilon) / (v + epsilon)) * g
     return w - learning_rate * delta, v, rho * d + weight * (delta * delta)
+
+
+def adam_corrected(
+    w,
+    g,
+    m,
+    v,
+    learning_rate,
+    correction_1,
+    correction_2,
+    beta_1,
+    weight_1,
+    beta_2,
+    weight_2,
+    epsilon,
+):
+    """Adam's step by the corrected moments, each divided by what `adam_corrections` gives.
+
+    The same as ``adam`` but for rounding: every product and quotient is rounded, in the order of
+    Kingma & Ba 2014 (arXiv 1412.6980), algorithm 1.
+    """
+    m = beta_1 * m + weight_1 * g
+    v = beta_2 * v + weight_2 * (g * g)
+    return w - learning_rate * (m / correction_1) / (math.sqrt(v / correction_2) + epsilon), m, v
 
 
 def amsgrad(w, g, m, v, v_max, rate, correction, beta_1, weight_1, beta_2, weight_2, epsilon):
@@ -118,8 +150,10 @@ def lion(w, g, m, learning_rate, beta_1, weight_1, beta_2, weight_2):
 UPDATES = {
     "adagrad": Update(adagrad, ("accumulator",)),
     "rmsprop": Update(rmsprop, ("v",)),
+    "rmsprop_outside": Update(rmsprop_outside, ("v",)),
     "rmsprop_full": Update(rmsprop_full, ("v", "m", "velocity")),
     "adadelta": Update(adadelta, ("v", "d")),
+    "adam_corrected": Update(adam_corrected, ("m", "v")),
     "amsgrad": Update(amsgrad, ("m", "v", "v_max")),
     "nadam": Update(nadam, ("m", "v")),
     "adamax": Update(adamax, ("m", "u")),
@@ -157,9 +191,15 @@ def adam_rates_epsilon_hat(t, learning_rate, beta_1, beta_2):
     return learning_rate * math.sqrt(1.0 - beta_2**t) / (1.0 - beta_1**t), 1.0
 
 
+def adam_corrections(t, learning_rate, beta_1, beta_2):
+    """The share of Adam's moments at step t that is not their start's 0: 1−β₁ᵗ and 1−β₂ᵗ."""
+    return 1.0 - beta_1**t, 1.0 - beta_2**t
+
+
 RATES = {
     "nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction")),
     "adam_rates_epsilon_hat": (adam_rates_epsilon_hat, ("rate", "correction")),
+    "adam_corrections": (adam_corrections, ("correction_1", "correction_2")),
 }
 """Functions of the step's number, from 1, and the learning rate, and the numbers they set."""
 

@@ -18,6 +18,7 @@ __all__ = [
     "lion",
     "nadam",
     "rmsprop",
+    "rmsprop_outside",
     "sgd",
     "weight_average",
     "weight_decay",
@@ -118,6 +119,23 @@ def rmsprop(
     variance = np.maximum(v - m**2, 0.0) if centered else v
     velocity = momentum * velocity + learning_rate * g / np.sqrt(variance + epsilon)
     return w - velocity, v, m, velocity
+
+
+def rmsprop_outside(
+    w: ArrayLike,
+    g: ArrayLike,
+    v: ArrayLike,
+    learning_rate: float,
+    rho: float = 0.9,
+    epsilon: float = 1e-7,
+) -> tuple[Array, Array]:
+    """One step of RMSprop in PyTorch's form: the new (w, v).
+
+    v' = rho v + (1 - rho) g^2, then w' = w - lr g / (sqrt(v') + epsilon): epsilon outside.
+    """
+    w, g, v = float64(w, g, v)
+    v = rho * v + (1.0 - rho) * g**2
+    return w - learning_rate * g / (np.sqrt(v) + epsilon), v
 
 
 def adadelta(

@@ -1,0 +1,100 @@
+"""`Model.train`'s steps: compiled where every part is fastnn's, else one by one in Python."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastnn.nnfs import compiled
+
+if TYPE_CHECKING:
+    from fastnn.nnfs.model import Model
+
+
+class Steps(Protocol):
+    """Training steps over the rows in their order, epoch after epoch."""
+
+    per_epoch: int
+
+    def run(self, count: int) -> tuple[Any, Any, Any]:
+        """Take the next `count` steps, at least one.
+
+        Returns
+        -------
+        accuracy, data loss, regularization loss
+            Of the last of them.
+        """
+
+    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does, as the model now stands."""
+
+    def __enter__(self) -> Steps:
+        """Take what is needed."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give it back."""
+
+
+def steps_of(model: Model, X: Any, y: Any, batch_size: int | None) -> Steps:
+    """The steps of `model` over rows X with targets y, `batch_size` in each, or all."""
+    if len(X) == 0 or len(X) != len(y):
+        raise ValueError(f"train: X and y must have equally many rows, got {len(X)} and {len(y)}")
+    batch = min(batch_size or len(X), len(X))
+    if compiled.takes(model):
+        return compiled.CompiledSteps(model, X, y, batch)
+    return EagerSteps(model, X, y, batch)
+
+
+class EagerSteps:
+    """Each step in Python, by the methods of the model's parts."""
+
+    def __init__(self, model: Model, X: Any, y: Any, batch: int) -> None:
+        self._model, self._x, self._y, self._batch = model, X, y, batch
+        self._first = 0
+        self.per_epoch = -(-len(X) // batch)
+        model.accuracy.init(y)
+
+    def __enter__(self) -> EagerSteps:
+        """Nothing is to be taken."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is to be given back."""
+
+    def run(self, count: int) -> tuple[Any, Any, Any]:
+        """Take the next `count` steps; the figures of the last."""
+        for _ in range(count - 1):
+            self._step()
+        return self._step()
+
+    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does."""
+        self._model.evaluate(X_val, y_val, batch_size=batch_size)
+
+    def _step(self) -> tuple[Any, Any, Any]:
+        model, rows = self._model, slice(self._first, self._first + self._batch)
+        x, y = self._x[rows], self._y[rows]
+        if self._first == 0:
+            model.loss.new_pass()
+            model.accuracy.new_pass()
+        self._first = rows.stop if rows.stop < len(self._x) else 0
+        output = model.forward(x, training=True)
+        losses = model.loss.calculate(output, y, include_regularization=True)
+        predictions = model.output_layer_activation.predictions(output)
+        accuracy = model.accuracy.calculate(predictions, y)
+        model.backward(output, y)
+        model.optimizer.pre_update_params()
+        for layer in model.trainable_layers:
+            model.optimizer.update_params(layer)
+        model.optimizer.post_update_params()
+        return accuracy, *losses
