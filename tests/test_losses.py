@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import mean_poisson_deviance
 
 import fastnn
 from fastnn import losses
@@ -289,3 +290,24 @@ def test_a_loss_that_is_changed_is_another_in_evaluate_too() -> None:
     before = model.evaluate(x, y)["loss"]
     model.loss.delta = 0.1
     assert model.evaluate(x, y)["loss"] < 0.5 * before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_half_poisson_deviance_after_an_exponential(dtype: str) -> None:
+    """Given logarithms, or behind the activation that makes means of them: scikit-learn's loss."""
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(37, 4)).astype(dtype), rng.poisson(2.0, (37, 3)).astype(dtype)
+    models = [
+        fastnn.Sequential([fastnn.Dense(3, last)], (4,), dtype, seed=2)
+        for last in ("exponential", "linear")
+    ]
+    for model, from_logits in zip(models, (False, True), strict=True):
+        model.compile(fastnn.SGD(0.1), fastnn.HalfPoissonDeviance(from_logits))
+    figures = [model.evaluate(x, y)["loss"] for model in models]
+    predicted = models[0].predict(x).astype(np.float64)
+    expected = mean_poisson_deviance(y.reshape(-1), predicted.reshape(-1)) / 2
+    assert figures[0] == figures[1]
+    assert_close(np.asarray(figures[0], dtype), np.asarray(expected))
+    for model in models:
+        model.fit(x, y, batch_size=10, epochs=2, verbose=0)
+    assert models[0].parameters.tobytes() == models[1].parameters.tobytes()

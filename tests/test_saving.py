@@ -46,6 +46,7 @@ LOSSES: dict[str, Callable[[], fastnn.Loss]] = {
     "Huber": lambda: fastnn.Huber(0.5),
     "log cosh": fastnn.LogCosh,
     "Poisson": fastnn.Poisson,
+    "HalfPoissonDeviance": lambda: fastnn.HalfPoissonDeviance(from_logits=True),
     "hinge": fastnn.Hinge,
     "squared hinge": fastnn.SquaredHinge,
     "categorical hinge": fastnn.CategoricalHinge,
