@@ -8,6 +8,7 @@ between margins of NaN, so that a kernel which reads too far computes NaN.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,7 @@ class Example:
     slots: dict[int, int] = field(default_factory=dict)
     floats: dict[int, float] = field(default_factory=dict)
     written_floats: dict[str, int] = field(default_factory=dict)
+    _expected: dict[str, Array] | None = field(default=None, init=False)
 
     @property
     def outputs(self) -> list[str]:
@@ -69,14 +71,16 @@ class Example:
         return list(self.expected())
 
     def expected(self) -> dict[str, Array]:
-        """What must stand in each output."""
-        with np.errstate(all="ignore"):
-            return {k: np.asarray(v) for k, v in self.oracle(self.inputs).items()}
+        """What must stand in each output: the oracle is asked once."""
+        if self._expected is None:
+            with np.errstate(all="ignore"):
+                self._expected = {k: np.asarray(v) for k, v in self.oracle(self.inputs).items()}
+        return self._expected
 
     def replace(self, **inputs: Any) -> Example:
         """The same with other inputs."""
         other = copy.copy(self)
-        other.inputs = {**self.inputs, **inputs}
+        other.inputs, other._expected = {**self.inputs, **inputs}, None
         return other
 
     def state(self) -> NDArray[np.int64]:
@@ -669,6 +673,7 @@ def adam(draw: Draw) -> Example:
     )
 
 
+@functools.cache  # a product of up to a million numbers
 def nadam_rates_at(t: int, rate: float, beta_1: float, beta_2: float) -> tuple[float, float, float]:
     """The rate of m, the root's correction and the rate of g of Nadam's step t, from 1."""
     u = beta_1 * (1.0 - 0.5 * 0.96 ** np.arange(1.0, t + 2.0))

@@ -81,12 +81,12 @@ def finish(
     assert all(w.block.tobytes() == w.before.tobytes() for w in (*watched.values(), result))
     elsewhere = [w for name, w in watched.items() if name not in line.result]
     assert set(asked[1 : asked[0] + 1] // LINE) == {
-        element // LINE
+        cache_line
         for w in elsewhere
         for row in range(*rows.indices(len(product)))
-        for element in range(
-            w.array.ctypes.data + (row * width + columns.start) * w.array.itemsize,
-            w.array.ctypes.data + (row * width + columns.stop) * w.array.itemsize,
+        for cache_line in range(
+            (w.array.ctypes.data + (row * width + columns.start) * w.array.itemsize) // LINE,
+            (w.array.ctypes.data + (row * width + columns.stop) * w.array.itemsize - 1) // LINE + 1,
         )
     }
     finishing(result.array.ctypes.data, tile.strides[0])

@@ -1,5 +1,7 @@
 """Optimizers, of arrays of any one shape, and what is done around an update."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -161,6 +163,13 @@ def amsgrad(
     return w - learning_rate * m / (1.0 - beta_1**t) / denominator, m, v, v_max
 
 
+@cache
+def _nadam_schedule(t: int, beta_1: float) -> tuple[float, float, float, float]:
+    """Nadam's u_t and u_1 ... u_t, and the same of t + 1."""
+    u = beta_1 * (1.0 - 0.5 * 0.96 ** np.arange(1.0, t + 2.0))
+    return u[-2], np.prod(u[:-1]), u[-1], np.prod(u)
+
+
 def nadam(
     w: ArrayLike,
     g: ArrayLike,
@@ -180,8 +189,8 @@ def nadam(
     """
     w, g = float64(w, g)
     _, m, v = adam(w, g, m, v, t, learning_rate, beta_1, beta_2, epsilon)
-    u = beta_1 * (1.0 - 0.5 * 0.96 ** np.arange(1.0, t + 2.0))
-    ahead = u[-1] * m / (1.0 - np.prod(u)) + (1.0 - u[-2]) * g / (1.0 - np.prod(u[:-1]))
+    u, product, u_next, product_next = _nadam_schedule(t, beta_1)
+    ahead = u_next * m / (1.0 - product_next) + (1.0 - u) * g / (1.0 - product)
     return w - learning_rate * ahead / (np.sqrt(v / (1.0 - beta_2**t)) + epsilon), m, v
 
 
