@@ -93,31 +93,62 @@ def test_one_core_compiles_in_this_process(tmp_path: Path) -> None:
     assert files_in(tmp_path) == KEPT
 
 
-ODD: dict[str, tuple[str, bool]] = {
-    # what is odd; whether a warning comes
-    "no thread": ("import threading\ndef no_thread(self): raise RuntimeError\n"
-                  "threading.Thread.start = no_thread", False),
-    "missing": ("sys.executable = '/no/such/python'", False),
-    "none": ("sys.executable = ''", False),
-    "an embedding program": ("sys.executable = '/bin/false'", False),
-    "frozen": ("sys.frozen = True", False),
-    "ends at once": ("import os; open('python', 'w').write('#!/bin/sh\\necho no licence >&2\\n'"
-                     "'exit 3'); os.chmod('python', 0o755); sys.executable = './python'", True),
-    "says nothing": ("import os; open('python', 'w').write('#!/bin/sh\\nsleep 100\\n');"
-                     "os.chmod('python', 0o755); sys.executable = './python';"
-                     "from fastnn.engine import processes; processes.PATIENCE = 0.0", True),
+NOT_STARTED = {
+    "no thread": "def no_thread(self): raise RuntimeError\nthreading.Thread.start = no_thread",
+    "missing": "sys.executable = '/no/such/python'",
+    "none": "sys.executable = ''",
+    "an embedding program": "sys.executable = '/bin/false'",
+    "frozen": "sys.frozen = True",
+}
+"""What is odd about the process, so that it can start no other."""
+
+IN_THIS_ONE = f"""
+import os, sys, threading
+from fastnn.engine import compiler
+from fastnn.kernels.cpu import adapter
+compiler.cores = lambda: 2
+compile_op, compiled = adapter.compile_op, []
+def noting(name, types):
+    compiled.append((name, *types))
+    return compile_op(name, types)
+adapter.compile_op = noting
+folder = os.environ["FASTNN_CACHE_DIR"]
+for what, change in {NOT_STARTED}.items():
+    before = sys.executable, threading.Thread.start
+    exec(change)
+    os.environ["FASTNN_CACHE_DIR"] = os.path.join(folder, what)
+    compiler._addresses.clear()
+    compiled.clear()
+    compiler.prepare({KEYS})
+    sys.executable, threading.Thread.start = before
+    assert sorted(compiled) == {sorted(KEYS)}, (what, compiled)
+    assert len(compiler._addresses) == 2
+"""
+
+
+def test_a_process_that_can_start_no_other_compiles_itself(tmp_path: Path) -> None:
+    done = run([sys.executable, "-W", "error", "-c", IN_THIS_ONE], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert {path.name for path in tmp_path.iterdir()} == set(NOT_STARTED)
+    assert files_in(tmp_path) == KEPT
+
+
+STARTED_IN_VAIN = {
+    "ends at once": "open('python', 'w').write('#!/bin/sh\\necho no licence >&2\\nexit 3')",
+    "says nothing": "open('python', 'w').write('#!/bin/sh\\nsleep 100\\n')\n"
+                    "from fastnn.engine import processes; processes.PATIENCE = 0.0",
 }  # fmt: skip
 
 
 @pytest.mark.skipif(os.name != "posix", reason="scripts for /bin/sh")
-@pytest.mark.parametrize("what", ODD)
-def test_an_interpreter_that_cannot_be_started_again_is_survived(what: str, tmp_path: Path) -> None:
-    change, warns = ODD[what]
-    code = PREPARE.replace("import sys\n", f"import sys\n{change}\n", 1)
+@pytest.mark.parametrize("what", STARTED_IN_VAIN)
+def test_an_interpreter_that_is_of_no_use_is_survived(what: str, tmp_path: Path) -> None:
+    change = f"import os\n{STARTED_IN_VAIN[what]}\nos.chmod('python', 0o755)\n"
+    code = PREPARE.replace("import sys\n", f"import sys\n{change}sys.executable = './python'\n", 1)
     environment = {"PYTHONPATH": str(PLACE)}
     done = run([sys.executable, "-c", code], tmp_path / "cache", cwd=tmp_path, **environment)
     assert done.stdout == IN_ONE, done.stderr
-    assert ("RuntimeWarning: fastnn: a process that compiles" in done.stderr) == warns, done.stderr
+    assert "RuntimeWarning: fastnn: a process that compiles" in done.stderr
     assert ("status 3 before it began\nno licence" in done.stderr) == (what == "ends at once")
 
 
