@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn import callbacks as callbacks_module
 from fastnn import (
     checks,
@@ -295,10 +293,8 @@ class Sequential(Network):
         cpu.floats(self.state)[s.LEARNING_RATE] = optimizer.rates(first, first + 1)[0]
         flat = self.flat()
         if optimizer.use_ema:  # where nothing is trained, what there is is the average
-            average, trained = flat.slots[optimizers.AVERAGE], np.zeros(flat.parameters.size, bool)
-            for group in planner.groups_of(self.layers, flat._replace(parameters=trained)):
-                group.w[:] = True
-            average[~trained] = flat.parameters[~trained]
+            frozen = ~planner.trained_elements(self.layers, flat)
+            flat.slots[optimizers.AVERAGE][frozen] = flat.parameters[frozen]
         self._tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
 
         def step(tape: Any, sources: planner.Sources) -> None:
