@@ -304,7 +304,7 @@ class Sequential(Network):
 
         hyperparameters = repr((optimizer, loss, self.metrics, self.layers))
         sources = sources._replace(sums=self._tally.sums)
-        return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
+        return self._pass(step, sources, rows, self.state, verbose, hyperparameters, training=True)
 
     def evaluate_checked(
         self, sources: planner.Sources, rows: int = DEFAULT_ROWS, verbose: int = 0
@@ -320,9 +320,7 @@ class Sequential(Network):
         sources = sources._replace(sums=tally.sums)
         batch = min(total, rows)
         hyperparameters = repr((loss, self.metrics, self.layers))
-        with self._pass(
-            "evaluate", step, sources, room(batch), state, verbose, hyperparameters
-        ) as one:
+        with self._pass(step, sources, room(batch), state, verbose, hyperparameters) as one:
             one.epoch(total, batch)
         return tally.figures(state, total)
 
