@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,25 @@ class Options(TypedDict, total=False):
     name: str | None
     trainable: bool
     learning_rate_multiplier: float
+
+
+class Held(NamedTuple):
+    """What a weight begins with and is held to, as `Weighted.add_weight` takes it."""
+
+    initializer: str | initializers.Initializer
+    regularizer: regularizers.L1L2 | None
+    constraint: constraints.Constraint | None
+
+
+def held(
+    owner: str, name: str, initializer: object, regularizer: object, constraint: object
+) -> Held:
+    """The three checked: arguments of the layer `owner`, called by the weight's name."""
+    return Held(
+        initializers.check(initializer, owner, f"{name}_initializer"),
+        regularizers.check(regularizer, owner, f"{name}_regularizer"),
+        constraints.check(constraint, owner, f"{name}_constraint"),
+    )
 
 
 class Weighted:
@@ -160,14 +179,12 @@ class Weighted:
         """
         if self._seed is None:
             self._seed = new_seed()
-        checked = initializers.check(initializer, self.label, f"{name}_initializer")
-        penalty = regularizers.check(regularizer, self.label, f"{name}_regularizer")
-        limit = constraints.check(constraint, self.label, f"{name}_constraint")
+        source, penalty, limit = held(self.label, name, initializer, regularizer, constraint)
         if limit is not None:
             limit.check(shape, f"{self.label}: {name}_constraint")
         stream = (self._stream << 16) + len(self.weights)
-        source = initializers.generator(self._seed, stream)
-        drawn = initializers.draw(checked, shape, source, self.dtype)
+        generator = initializers.generator(self._seed, stream)
+        drawn = initializers.draw(source, shape, generator, self.dtype)
         if not trainable:
             if penalty is not None or limit is not None:
                 raise ValueError(f"{self.label}: {name} is not trained, nothing can hold it small")
