@@ -73,17 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def activations() -> list[str]:
     """Every activation that can be trained through."""
-    from fastnn import activations
+    from fastnn.activations import NAMES, has_derivative
 
-    names = (*activations.NAMES, "gelu_tanh")
-    return [name for name in dict.fromkeys(names) if name != "linear" and trains(name)]
-
-
-def trains(name: str) -> bool:
-    """Whether a network can be trained through an activation."""
-    from fastnn import activations
-
-    return activations.has_derivative(name)
+    return [name for name in NAMES if name != "linear" and has_derivative(name)]
 
 
 def measure(rows: int, columns: int, names: Sequence[str], seconds: float) -> dict[str, Any]:

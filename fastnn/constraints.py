@@ -10,13 +10,14 @@ import math
 from typing import Any
 
 from fastnn import checks
+from fastnn.configured import Configured
 from fastnn.engine.tape import Tape
 
 EPSILON = 1e-7
 """Added to norms that are divided by, as Keras does."""
 
 
-class Constraint:
+class Constraint(Configured):
     """What holds of weights after every update."""
 
     def check(self, shape: tuple[int, ...], label: str) -> None:
@@ -25,14 +26,6 @@ class Constraint:
     def ops(self, tape: Tape, w: Any) -> None:
         """Put on `tape` what brings the array w back, in place."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make such a constraint again."""
-        return {}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class NonNeg(Constraint):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import checks
+from fastnn.configured import Configured
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
@@ -28,7 +29,7 @@ def one_hot(tape: Tape, targets: Any, columns: int, on: float = 1.0, off: float 
     return rows
 
 
-class Loss:
+class Loss(Configured):
     """A loss: which ops it becomes, and what targets it takes.
 
     Attributes
@@ -109,14 +110,6 @@ class Loss:
         if gradient is None:
             raise RuntimeError(f"{self.name}: call forward before backward")
         return gradient
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make such a loss again."""
-        return {}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class _Crossentropy(Loss):

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn import callbacks as callbacks_module
 from fastnn import checks, losses, optimizers, serialization
 from fastnn import metrics as metrics_module
@@ -295,10 +293,8 @@ class Sequential(Network):
         cpu.floats(self.state)[s.LEARNING_RATE] = optimizer.rates(first, first + 1)[0]
         flat = self.flat()
         if optimizer.use_ema:  # where nothing is trained, what there is is the average
-            average, trained = flat.slots[optimizers.AVERAGE], np.zeros(flat.parameters.size, bool)
-            for group in planner.groups_of(self.layers, flat._replace(parameters=trained)):
-                group.w[:] = True
-            average[~trained] = flat.parameters[~trained]
+            frozen = ~planner.trained_elements(self.layers, flat)
+            flat.slots[optimizers.AVERAGE][frozen] = flat.parameters[frozen]
         self._tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
 
         def step(tape: Any, sources: planner.Sources) -> None:
@@ -308,7 +304,7 @@ class Sequential(Network):
 
         hyperparameters = repr((optimizer, loss, self.metrics, self.layers))
         sources = sources._replace(sums=self._tally.sums)
-        return self._pass("train", step, sources, rows, self.state, verbose, hyperparameters)
+        return self._pass(step, sources, rows, self.state, verbose, hyperparameters, training=True)
 
     def evaluate_checked(
         self, sources: planner.Sources, rows: int = DEFAULT_ROWS, verbose: int = 0
@@ -324,9 +320,7 @@ class Sequential(Network):
         sources = sources._replace(sums=tally.sums)
         batch = min(total, rows)
         hyperparameters = repr((loss, self.metrics, self.layers))
-        with self._pass(
-            "evaluate", step, sources, room(batch), state, verbose, hyperparameters
-        ) as one:
+        with self._pass(step, sources, room(batch), state, verbose, hyperparameters) as one:
             one.epoch(total, batch)
         return tally.figures(state, total)
 

@@ -233,7 +233,7 @@ class Network:
         out = np.empty((total, *self.output_shape), self.dtype)
         batch, state = min(total, most), cpu.new_state()
         sources, step = sources._replace(out=out), self._prediction_step
-        with self._pass("predict", step, sources, room(batch), state, verbose) as one:
+        with self._pass(step, sources, room(batch), state, verbose) as one:
             one.epoch(total, batch)
         return out
 
@@ -293,18 +293,18 @@ class Network:
         shapes = self.layers[0].input_shape or (), self.output_shape
         x, out = (np.empty((0, *shape), self.dtype) for shape in shapes)
         sources = planner.Sources(x=x, out=out)
-        step = self._compiled("forward", self._prediction_step, sources, rows, verbose)
+        step = self._compiled(self._prediction_step, sources, rows, verbose, at_once=True)
         return inference.Forward(step, *shapes)
 
     def _pass(
         self,
-        kind: str,
         step: Step,
         sources: planner.Sources,
         rows: int,
         state: npt.NDArray[np.int64],
         verbose: int = 0,
         hyperparameters: str = "",
+        training: bool = False,
     ) -> Pass:
         """`step` made ready; `hyperparameters` is all that it was made with and that may change."""
         in_python = [layer.label for layer in self.layers if layer.in_python]
@@ -315,29 +315,28 @@ class Network:
                     f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
                 )
                 self._told = True
-            return EagerPass(step, sources, state, self.dtype, kind == "train")
-        compiled = self._compiled(kind, step, sources, rows, verbose, hyperparameters)
+            return EagerPass(step, sources, state, self.dtype, training)
+        compiled = self._compiled(step, sources, rows, verbose, hyperparameters, training)
         return CompiledPass(compiled, sources, state)
 
     def _compiled(
         self,
-        kind: str,
         step: Step,
         sources: planner.Sources,
         rows: int,
         verbose: int,
         hyperparameters: str = "",
+        training: bool = False,
+        at_once: bool = False,
     ) -> CompiledStep:
         """The step's program, from the store or new, with all its ops compiled."""
         shapes = (None if a is None else (a.dtype, a.ndim) for a in sources)
         # A program holds hyperparameters: where one was changed, another program is made.
-        key = (kind, rows, hyperparameters, *shapes)
+        key = (training, at_once, rows, hyperparameters, *shapes)
         with self._lock:
             compiled = self._programs.get(key)
             if compiled is None:
-                compiled = CompiledStep(
-                    step, sources, rows, self.dtype, kind == "train", at_once=kind == "forward"
-                )
+                compiled = CompiledStep(step, sources, rows, self.dtype, training, at_once)
                 while len(self._programs) >= KEPT_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
                 self._programs[key] = compiled

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import checks
+from fastnn.configured import Configured
 
 
-class L1L2:
+class L1L2(Configured):
     """``l1·Σ|w| + l2·Σw²``; its gradient is ``l1·sign w + 2·l2·w``, 0 at 0.
 
     Parameters
@@ -38,10 +39,6 @@ class L1L2:
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a regularizer again."""
         return self.scalars()
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class L1(L1L2):

@@ -151,6 +151,7 @@ def add_source(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "new.py").write_text("")
     sources = cache.kernel_sources()
     monkeypatch.setattr(cache, "kernel_sources", lambda: [*sources, folder / "new.py"])
+    monkeypatch.setattr(cache, "_first_look", cache.hash_of_sources())
 
 
 def set_python(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -10,6 +10,7 @@ from fastnn.layers.activation import Activation
 from fastnn.layers.arrays import Array
 from fastnn.layers.base import Layer, Options, Shape
 from fastnn.layers.regularization import ActivityRegularization
+from fastnn.layers.weights import held
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,20 +83,15 @@ class Dense(Layer):
         self.units = checks.integer("Dense", "units", units, 1)
         self.activation = activations.check(activation, "Dense")
         self.use_bias = bool(use_bias)
-        self.kernel_initializer = initializers.check(
-            kernel_initializer, "Dense", "kernel_initializer"
+        self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = held(
+            "Dense", "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
         )
-        self.bias_initializer = initializers.check(bias_initializer, "Dense", "bias_initializer")
-        self.kernel_regularizer, self.bias_regularizer, self.activity_regularizer = (
-            regularizers.check(given, "Dense", f"{of}_regularizer")
-            for of, given in (
-                ("kernel", kernel_regularizer),
-                ("bias", bias_regularizer),
-                ("activity", activity_regularizer),
-            )
+        self.bias_initializer, self.bias_regularizer, self.bias_constraint = held(
+            "Dense", "bias", bias_initializer, bias_regularizer, bias_constraint
         )
-        self.kernel_constraint = constraints.check(kernel_constraint, "Dense", "kernel_constraint")
-        self.bias_constraint = constraints.check(bias_constraint, "Dense", "bias_constraint")
+        self.activity_regularizer = regularizers.check(
+            activity_regularizer, "Dense", "activity_regularizer"
+        )
         stages: list[Layer] = [self]
         if self.activation != "linear":
             stages.append(Activation(self.activation))

@@ -11,6 +11,7 @@ from fastnn import checks, constraints, initializers, regularizers
 from fastnn.engine.tape import Tape
 from fastnn.kernels.normalization import KEPT, SLICES
 from fastnn.layers.base import Layer, Options, Shape
+from fastnn.layers.weights import Held, held
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -32,9 +33,8 @@ class _Scaled(Layer):
         epsilon: float,
         center: bool,
         scale: bool,
-        initials: dict[str, Any],
-        penalties: dict[str, Any],
-        limits: dict[str, Any],
+        beta: tuple[object, object, object],
+        gamma: tuple[object, object, object],
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**options)
@@ -42,29 +42,13 @@ class _Scaled(Layer):
         self.axis = last_axis(owner, axis)
         self.epsilon = checks.number(owner, "epsilon", epsilon, "(0, inf)")
         self.center, self.scale = bool(center), bool(scale)
-        self._initializers = {
-            of: initializers.check(given, owner, f"{of}_initializer")
-            for of, given in initials.items()
-        }
-        self._penalties = {
-            of: regularizers.check(given, owner, f"{of}_regularizer")
-            for of, given in penalties.items()
-        }
-        self._limits = {
-            of: constraints.check(given, owner, f"{of}_constraint") for of, given in limits.items()
-        }
+        self._held = {"beta": held(owner, "beta", *beta), "gamma": held(owner, "gamma", *gamma)}
 
     def build(self, input_shape: Shape) -> None:
         """Make γ and β, those that are wanted."""
         for name, wanted in (("gamma", self.scale), ("beta", self.center)):
             if wanted:
-                self.add_weight(
-                    name,
-                    input_shape[-1:],
-                    self._initializers[name],
-                    regularizer=self._penalties[name],
-                    constraint=self._limits[name],
-                )
+                self.add_weight(name, input_shape[-1:], **self._held[name]._asdict())
 
     @property
     def _scalings(self) -> dict[str, Any]:
@@ -78,9 +62,11 @@ class _Scaled(Layer):
             "epsilon": self.epsilon,
             "center": self.center,
             "scale": self.scale,
-            **{f"{of}_initializer": value for of, value in self._initializers.items()},
-            **{f"{of}_regularizer": value for of, value in self._penalties.items()},
-            **{f"{of}_constraint": value for of, value in self._limits.items()},
+            **{
+                f"{of}_{kind}": getattr(given, kind)
+                for kind in Held._fields
+                for of, given in self._held.items()
+            },
             **super().get_config(),
         }
 
@@ -145,24 +131,25 @@ class BatchNormalization(_Scaled):
             epsilon,
             center,
             scale,
-            {
-                "beta": beta_initializer,
-                "gamma": gamma_initializer,
-                "moving_mean": moving_mean_initializer,
-                "moving_variance": moving_variance_initializer,
-            },
-            {"beta": beta_regularizer, "gamma": gamma_regularizer},
-            {"beta": beta_constraint, "gamma": gamma_constraint},
+            (beta_initializer, beta_regularizer, beta_constraint),
+            (gamma_initializer, gamma_regularizer, gamma_constraint),
             **options,
         )
+        self._moving_initializers = {
+            of: initializers.check(given, "BatchNormalization", f"{of}_initializer")
+            for of, given in (
+                ("moving_mean", moving_mean_initializer),
+                ("moving_variance", moving_variance_initializer),
+            )
+        }
         self.momentum = checks.number("BatchNormalization", "momentum", momentum, "[0, 1]")
 
     def build(self, input_shape: Shape) -> None:
         """Make γ and β, the moving averages, and room for a batch's statistics and gradients."""
         super().build(input_shape)
         columns = input_shape[-1:]
-        for name in ("moving_mean", "moving_variance"):
-            self.add_weight(name, columns, self._initializers[name], trainable=False)
+        for name, initializer in self._moving_initializers.items():
+            self.add_weight(name, columns, initializer, trainable=False)
         of_batch = ("mean", "low", "variance")
         self._statistics = {name: np.zeros(columns, self.dtype) for name in of_batch}
         self._sums = {name: np.zeros(columns, self.dtype) for name in ("dgamma", "dbeta")}
@@ -213,7 +200,8 @@ class BatchNormalization(_Scaled):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a layer again."""
-        return {"momentum": self.momentum, **super().get_config()}
+        moving = {f"{of}_initializer": each for of, each in self._moving_initializers.items()}
+        return {"momentum": self.momentum, **moving, **super().get_config()}
 
 
 class LayerNormalization(_Scaled):
@@ -262,9 +250,8 @@ class LayerNormalization(_Scaled):
             epsilon,
             center,
             scale,
-            {"beta": beta_initializer, "gamma": gamma_initializer},
-            {"beta": beta_regularizer, "gamma": gamma_regularizer},
-            {"beta": beta_constraint, "gamma": gamma_constraint},
+            (beta_initializer, beta_regularizer, beta_constraint),
+            (gamma_initializer, gamma_regularizer, gamma_constraint),
             **options,
         )
 

@@ -10,6 +10,7 @@ from fastnn import checks, constraints, initializers, regularizers
 from fastnn.engine.tape import Tape
 from fastnn.layers.arrays import Array
 from fastnn.layers.base import Layer, Options, Shape
+from fastnn.layers.weights import held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,9 +60,9 @@ class PReLU(Layer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**options)
-        self.alpha_initializer = initializers.check(alpha_initializer, "PReLU", "alpha_initializer")
-        self.alpha_regularizer = regularizers.check(alpha_regularizer, "PReLU", "alpha_regularizer")
-        self.alpha_constraint = constraints.check(alpha_constraint, "PReLU", "alpha_constraint")
+        self.alpha_initializer, self.alpha_regularizer, self.alpha_constraint = held(
+            "PReLU", "alpha", alpha_initializer, alpha_regularizer, alpha_constraint
+        )
         self.shared_axes: list[int] | None = None
         if shared_axes is not None:
             axes = shared_axes if isinstance(shared_axes, (list, tuple)) else [shared_axes]

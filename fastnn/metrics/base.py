@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import checks
+from fastnn.configured import Configured
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
@@ -21,7 +22,7 @@ from fastnn.losses import Loss, one_hot
 Array = npt.NDArray[Any]
 
 
-class Metric:
+class Metric(Configured):
     """A metric: which ops it becomes. Sample weights do not count in it, as in Keras.
 
     Parameters
@@ -105,10 +106,6 @@ class Metric:
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such a metric again."""
         return {} if self.name == type(self).name else {"name": self.name}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class SummedMetric(Metric):

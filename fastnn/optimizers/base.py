@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import checks
+from fastnn.configured import Configured
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
@@ -44,7 +45,7 @@ class Options(TypedDict, total=False):
     ema_momentum: float
 
 
-class Optimizer:
+class Optimizer(Configured):
     """One pass over a vector of parameters, its gradient and the optimizer's own vectors.
 
     An optimizer of one's own names its op, the vectors it keeps and what numbers they go with.
@@ -276,10 +277,6 @@ class Optimizer:
             if getattr(self, name) != option.default:
                 config.setdefault(name, getattr(self, name))
         return config
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def _trained(layers: Layer | Iterable[Layer]) -> list[Layer]:

@@ -56,9 +56,7 @@ class FullBatchFitting(Fitting):
         """Minimise; the parameters end as those of the last iteration, whatever happens."""
         model = self.model
         flat = model.flat()
-        self._trained = np.zeros(flat.parameters.size, bool)
-        for group in planner.groups_of(model.layers, flat._replace(parameters=self._trained)):
-            group.w[:] = True
+        self._trained = planner.trained_elements(model.layers, flat)
         self._first, self._passes, self._done = int(model.state[s.STEP]), 0, 0
         self._begun = False
         self._best = flat.parameters[self._trained].astype(np.float64)

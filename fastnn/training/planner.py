@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from fastnn import metrics as metrics_module
 from fastnn.engine.tape import Tape
 from fastnn.kernels import state as s
@@ -75,6 +78,14 @@ def groups_of(layers: Sequence[Layer], flat: Flat) -> list[Group]:
         )
         for first, last, multiplier in spans
     ]
+
+
+def trained_elements(layers: Sequence[Layer], flat: Flat) -> npt.NDArray[np.bool_]:
+    """Which elements of the flat vectors are trained, (P,)."""
+    trained = np.zeros(flat.parameters.size, bool)
+    for group in groups_of(layers, flat._replace(parameters=trained)):
+        group.w[:] = True
+    return trained
 
 
 def stages_of(layers: Sequence[Layer]) -> list[Layer]:

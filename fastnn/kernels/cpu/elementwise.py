@@ -1,9 +1,4 @@
-"""Element by element: the kernels of each activation in the table of `activations`, and sums.
-
-A kernel may be given one array as output and input. The loop then is compiled with that one array
-in both places: told apart only at run time, the two would look as if they overlapped, and LLVM
-would take its scalar loop.
-"""
+"""Element by element: the kernels of each activation in the table of `activations`, and sums."""
 
 from __future__ import annotations
 
@@ -12,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from fastnn.kernels.activations import WITH_OWN, Elementwise
-from fastnn.kernels.cpu.memory import address
-from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.cpu.in_place import in_place_or_apart
+from fastnn.kernels.cpu.settings import inlined
 from fastnn.kernels.formula import like
 
 
@@ -29,13 +24,7 @@ def activation_forward(line: Elementwise) -> Callable[[str], Any]:
             else:
                 y[i] = function(x[i])
 
-    @kernel
-    def forward(y, x, parameter):
-        if address(y) == address(x):
-            loop(y, y, parameter)
-        else:
-            loop(y, x, parameter)
-
+    forward = in_place_or_apart(loop, "y x")
     return lambda type_name: forward
 
 
@@ -51,21 +40,8 @@ def activation_backward(line: Elementwise) -> Callable[[str], Any]:
             else:
                 dx[i] = dy[i] * derivative(kept[i])
 
-    @kernel
-    def of_output(dx, dy, y, parameter):
-        if address(dx) == address(dy):
-            loop(dx, dx, y, parameter)
-        else:
-            loop(dx, dy, y, parameter)
-
-    @kernel
-    def of_input(dx, dy, x, parameter):
-        if address(dx) == address(dy):
-            loop(dx, dx, x, parameter)
-        else:
-            loop(dx, dy, x, parameter)
-
-    return lambda type_name: of_output if line.of == "y" else of_input
+    backward = in_place_or_apart(loop, "dx dy", f"dx dy {line.of} parameter")
+    return lambda type_name: backward
 
 
 def add(type_name: str) -> Any:
@@ -76,14 +52,7 @@ def add(type_name: str) -> Any:
         for i in range(y.size):
             y[i] = x[i] + other[i]
 
-    @kernel
-    def add(y, x, other):
-        if address(y) == address(x):
-            loop(y, y, other)
-        else:
-            loop(y, x, other)
-
-    return add
+    return in_place_or_apart(loop, "y x")
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.microkernel import copy_row
 from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
@@ -25,19 +26,6 @@ from fastnn.kernels.transcendental import log
 
 LOGARITHMS = 256
 """Narrow rows whose logarithms are taken at a time: a loop of one block would hardly be vectors."""
-
-
-def _in_place_or_apart(rows: Any) -> Any:
-    """The kernel out of its loop over rows, compiled for one array as z and dz, and for two."""
-
-    @kernel
-    def loss_and_gradient(loss, dz, z, targets, weights, N):
-        if address(dz) == address(z):
-            rows(loss, dz, dz, targets, weights, N)
-        else:
-            rows(loss, dz, z, targets, weights, N)
-
-    return loss_and_gradient
 
 
 def softmax_crossentropy(type_name: str) -> Any:
@@ -170,7 +158,7 @@ def softmax_crossentropy_soft(type_name: str) -> Any:
                 for j in range(dz.shape[1]):
                     dz[i, j] = weight * scale * (dz[i, j] * factor - targets[i, j])
 
-    return _in_place_or_apart(rows)
+    return in_place_or_apart(rows, "dz z")
 
 
 def categorical_crossentropy(type_name: str) -> Any:
@@ -218,7 +206,7 @@ def categorical_hinge(type_name: str) -> Any:
                 other = real(1) - targets[i, j] if j == at else real(0)
                 dz[i, j] = factor * (other - targets[i, j])
 
-    return _in_place_or_apart(rows)
+    return in_place_or_apart(rows, "dz z")
 
 
 def cosine_similarity(type_name: str) -> Any:
@@ -254,7 +242,7 @@ def cosine_similarity(type_name: str) -> Any:
             for j in range(dz.shape[1]):
                 dz[i, j] = factor * (along * (z[i, j] * of_z) - targets[i, j] * of_y)
 
-    return _in_place_or_apart(rows)
+    return in_place_or_apart(rows, "dz z")
 
 
 def sparsemax_loss(type_name: str) -> Any:
@@ -287,4 +275,4 @@ def sparsemax_loss(type_name: str) -> Any:
                 p = real(0) if p < real(0) else p
                 dz[i, j] = factor * (p - targets[i, j])
 
-    return _in_place_or_apart(rows)
+    return in_place_or_apart(rows, "dz z")

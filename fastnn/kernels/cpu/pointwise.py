@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address
-from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.cpu.settings import inlined, reduction
 from fastnn.kernels.formula import formula
 from fastnn.kernels.pointwise import WITH_OWN, Pair
 
@@ -48,22 +49,15 @@ def pointwise_loss(pair: Pair) -> Callable[[str], Any]:
 
         @inlined
         def rows(loss, dz, z, targets, weights, parameter, N):
-            terms = real(z.shape[1]) if mean else real(1)
+            terms, given = real(z.shape[1]) if mean else real(1), real(parameter)
             for i in range(loss.size):
                 weight = weights[i] if address(weights) != 0 else real(1)
-                loss[i] = weight * row_loss(z, targets, i, parameter) / terms
+                loss[i] = weight * row_loss(z, targets, i, given) / terms
                 factor = weight / (real(N) * terms)
                 for j in range(dz.shape[1]):
-                    dz[i, j] = factor * slope(z[i, j], targets[i, j], parameter)
+                    dz[i, j] = factor * slope(z[i, j], targets[i, j], given)
 
-        @kernel
-        def loss_and_gradient(loss, dz, z, targets, weights, parameter, N):
-            if address(dz) == address(z):
-                rows(loss, dz, dz, targets, weights, real(parameter), N)
-            else:
-                rows(loss, dz, z, targets, weights, real(parameter), N)
-
-        return loss_and_gradient
+        return in_place_or_apart(rows, "dz z")
 
     return factory
 

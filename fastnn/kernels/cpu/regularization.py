@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.kernels import state as slot_of
 from fastnn.kernels.cpu.flag import raise_flag
+from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.settings import exact, inlined, kernel, reduction
 from fastnn.kernels.scalar import is_finite, penalty_slope
@@ -91,18 +92,12 @@ def activity_penalty_gradient(type_name: str) -> Any:
     real, slope = getattr(np, type_name), exact(penalty_slope)
 
     @inlined
-    def loop(dx, dy, y, l1, l2):
+    def loop(dx, dy, y, l1, l2, N):
+        share_1, share_2 = real(l1 / N), real(l2 / N)
         for i in range(dx.size):
-            dx[i] = dy[i] + slope(y[i], l1, l2)
+            dx[i] = dy[i] + slope(y[i], share_1, share_2)
 
-    @kernel
-    def activity_penalty_gradient(dx, dy, y, l1, l2, N):
-        if address(dx) == address(dy):
-            loop(dx, dx, y, real(l1 / N), real(l2 / N))
-        else:
-            loop(dx, dy, y, real(l1 / N), real(l2 / N))
-
-    return activity_penalty_gradient
+    return in_place_or_apart(loop, "dx dy")
 
 
 def constrain_sign(type_name: str) -> Any:

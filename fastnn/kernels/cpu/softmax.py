@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.microkernel import copy_row, lanes, transpose_block
 from fastnn.kernels.cpu.rows import row_max, row_minus, row_sum, row_times
@@ -169,14 +170,7 @@ def softmax_backward(type_name: str) -> Any:
             for j in range(columns):
                 dx[i, j] = y[i, j] * (dy[i, j] - mean)
 
-    @kernel
-    def softmax_backward(dx, dy, y):
-        if address(dx) == address(dy):
-            rows(dx, dx, y)
-        else:
-            rows(dx, dy, y)
-
-    return softmax_backward
+    return in_place_or_apart(rows, "dx dy")
 
 
 def log_softmax_forward(type_name: str) -> Any:
@@ -243,11 +237,4 @@ def log_softmax_backward(type_name: str) -> Any:
             for j in range(columns):
                 dx[i, j] = dy[i, j] - exp(y[i, j]) * total
 
-    @kernel
-    def log_softmax_backward(dx, dy, y):
-        if address(dx) == address(dy):
-            rows(dx, dx, y)
-        else:
-            rows(dx, dy, y)
-
-    return log_softmax_backward
+    return in_place_or_apart(rows, "dx dy")

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.rows import row_max
-from fastnn.kernels.cpu.settings import inlined, kernel, reduction
+from fastnn.kernels.cpu.settings import inlined, reduction
 from fastnn.kernels.signatures import ITEM_BYTES
 
 
@@ -62,14 +63,7 @@ def sparsemax_forward(type_name: str) -> Any:
                 above = (x[i, j] - largest) - threshold
                 y[i, j] = real(0) if above < real(0) else above
 
-    @kernel
-    def sparsemax_forward(y, x):
-        if address(y) == address(x):
-            rows(y, y)
-        else:
-            rows(y, x)
-
-    return sparsemax_forward
+    return in_place_or_apart(rows, "y x")
 
 
 def sparsemax_backward(type_name: str) -> Any:
@@ -98,11 +92,4 @@ def sparsemax_backward(type_name: str) -> Any:
             for j in range(columns):
                 dx[i, j] = real(0) if y[i, j] <= real(0) else dy[i, j] - mean
 
-    @kernel
-    def sparsemax_backward(dx, dy, y):
-        if address(dx) == address(dy):
-            rows(dx, dx, y)
-        else:
-            rows(dx, dy, y)
-
-    return sparsemax_backward
+    return in_place_or_apart(rows, "dx dy")

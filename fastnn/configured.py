@@ -1,0 +1,17 @@
+"""What can tell the arguments that it was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Configured:
+    """Shown as the call that makes it again: its class, and the arguments of `get_config`."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make such a thing again."""
+        return {}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
