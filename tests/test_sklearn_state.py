@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 
 import fastnn
@@ -134,6 +135,34 @@ def test_parameters_that_make_the_network_count_at_once() -> None:
         return [outputs(estimator, X), outputs(estimator, X[:1])]
 
     agreed("classifier", act, **QUICK)
+
+
+LIVES: list[tuple[dict[str, Any], Any, Any]] = [
+    ({"solver": "lbfgs"}, X[:, :9], Y % 2),
+    ({"batch_norm": True, "dropout": 0.5, "early_stopping": True}, X, Y),
+    (
+        {"solver": fastnn.SGD(0.1), "activation": ["tanh", "relu"], "hidden_layer_sizes": (3, 4)},
+        X,
+        Y,
+    ),
+    ({"loss": "mse", "dtype": "float32", "learning_rate": ExponentialDecay(0.1, 9, 0.5)}, X, Y % 3),
+    (
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        sparse.csr_array(X),
+        np.eye(10, dtype=int)[Y],
+    ),
+]
+
+
+def test_a_fit_forgets_what_was_before() -> None:
+    used = ours("classifier")
+    for parameters, x, y in LIVES * 2:
+        fresh = ours("classifier", **{**QUICK, **parameters})
+        used.set_params(**fresh.get_params())
+        quietly(lambda x=x, y=y, fresh=fresh: (used.fit(x, y), fresh.fit(x, y)))
+        assert (used.n_iter_, used.t_, used.loss_) == (fresh.n_iter_, fresh.t_, fresh.loss_)
+        assert_same_bits(weights_of(used), weights_of(fresh))
+        assert_same_bits(outputs(used, x), outputs(fresh, x))
 
 
 # Copies.
