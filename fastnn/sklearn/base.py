@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -235,12 +236,10 @@ class Accelerated(BaseMultilayerPerceptron):
             or "feature_names_in_" in own
         ):
             return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isfinite(np.add.reduce(X, None)):
-                return None
-        net = net_of(self)
-        y = net.model.predict_checked(Sources(np.ascontiguousarray(X)))
-        return _widened(y, X.dtype)
+        X = np.ascontiguousarray(X)
+        if not math.isfinite(np.vdot(X, X)):  # as is X; a sum would warn where it overflows
+            return None
+        return _widened(net_of(self).model.predict_checked(Sources(X)), X.dtype)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         if check_input:
