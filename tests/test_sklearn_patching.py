@@ -129,6 +129,8 @@ def test_patch_and_unpatch() -> None:
         back = fitted.to_sklearn()
         assert type(back) is TheirClassifier
         assert (back.predict(x) == fitted.predict(x)).all()
+        with pytest.raises(pickle.PicklingError):
+            pickle.dumps(back)
         assert type(fastnn.sklearn.from_sklearn(back)) is own[0]
     finally:
         for _ in range(2):

@@ -15,9 +15,9 @@ from scipy import sparse
 from sklearn.base import clone
 
 import fastnn
+import fastnn.sklearn
 from fastnn.callbacks import EarlyStopping, LambdaCallback, ReduceLROnPlateau
 from fastnn.schedules import ExponentialDecay
-from fastnn.sklearn import MLPClassifier
 from processes import python
 from sklearn_cases import (
     TheirClassifier,
@@ -29,6 +29,7 @@ from sklearn_cases import (
     ours,
     outputs,
     quietly,
+    small,
 )
 
 ROWS = 211
@@ -264,11 +265,22 @@ def test_pickles_of_another_format_are_refused() -> None:
         ours("regressor").__setstate__(state)
 
 
-def test_pickles_of_scikit_learns_are_refused() -> None:
-    # With `patch`, their class's name leads here.
-    state = quietly(lambda: TheirClassifier((3,), max_iter=1).fit(X, Y)).__getstate__()
-    with pytest.raises(ValueError, match=r"this pickle is scikit-learn's.* from_sklearn"):
-        MLPClassifier().__setstate__(state)
+def test_pickles_of_scikit_learns_become_fastnns_under_patch() -> None:
+    theirs = TheirClassifier(**small(**QUICK))
+    new = pickle.dumps(theirs)
+    fitted = pickle.dumps(quietly(lambda: theirs.fit(X, Y)))
+    fastnn.sklearn.patch()
+    try:
+        early, late = pickle.loads(new), pickle.loads(fitted)
+    finally:
+        fastnn.sklearn.unpatch()
+    assert type(early) is type(late) is fastnn.sklearn.MLPClassifier
+    assert early.get_params() == late.get_params() == ours("classifier", **QUICK).get_params()
+    assert_same(outputs(late, X), outputs(theirs, X), "prediction")
+    for estimator in (late, theirs, early):
+        estimator.partial_fit(X, Y, classes=range(10))
+    assert_same(outputs(late, X), outputs(theirs, X), "prediction")
+    assert early.t_ == 211
 
 
 def test_pickles_hold_neither_network_nor_model() -> None:

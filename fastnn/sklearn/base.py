@@ -289,11 +289,11 @@ class Accelerated(BaseMultilayerPerceptron):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "_fastnn" not in state:
-            raise ValueError(
-                f"{type(self).__name__}: this pickle is scikit-learn's. Read it where "
-                "fastnn.sklearn.patch() is not in force; from_sklearn converts what it holds."
-            )
+        if "_fastnn" not in state:  # scikit-learn's own pickle, which `patch` has led here
+            from fastnn.sklearn.conversion import become_unpickled
+
+            become_unpickled(self, state)
+            return
         version, written = state.pop("_fastnn")
         if written != PICKLE_FORMAT:
             raise ValueError(
