@@ -89,8 +89,9 @@ def own_tanh(x: Any) -> Any:
 
 
 def test_an_activation_for_each_layer() -> None:
-    same = fit(hidden_layer_sizes=(9, 8), activation=["tanh", "tanh"])
-    assert_same_weights(same, fit(hidden_layer_sizes=(9, 8), activation="tanh"))
+    for name in ("tanh", "logistic"):
+        same = fit(hidden_layer_sizes=(9, 8), activation=[name, name])
+        assert_same_weights(same, fit(hidden_layer_sizes=(9, 8), activation=name))
     own = fit(hidden_layer_sizes=(9, 8), activation=("tanh", "identity"), dropout=[0.1, 0.0])
     hidden = np.tanh(X @ own.coefs_[0] + own.intercepts_[0])
     logits = (hidden @ own.coefs_[1] + own.intercepts_[1]) @ own.coefs_[2] + own.intercepts_[2]

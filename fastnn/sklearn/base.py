@@ -115,8 +115,7 @@ class Accelerated(BaseMultilayerPerceptron):
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        if isinstance(self.solver, optimizers.LBFGS):
-            raise invalid(self, "solver", "'lbfgs' for fits of all data at once")
+        self._check_full_batch()
         hidden_activations(self, len(sizes))
         dropout_rates(self, len(sizes))
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -136,6 +135,15 @@ class Accelerated(BaseMultilayerPerceptron):
         if self.solver == "lbfgs":
             return functools.partial(self._minimise, FullBatch(self, data), data)
         return Stochastic(self, data, incremental, validation).run
+
+    def _check_full_batch(self) -> None:
+        """Refuse what a minimiser of one function of the weights cannot do."""
+        if isinstance(self.solver, optimizers.LBFGS):
+            raise invalid(self, "solver", "'lbfgs' for fits of all data at once")
+        if self.solver == "lbfgs" and self.batch_norm:
+            raise invalid(self, "batch_norm", "False with the solver 'lbfgs'")
+        if self.solver == "lbfgs" and self.callbacks:
+            raise invalid(self, "callbacks", "None with the solver 'lbfgs', which has no epochs")
 
     def _check_outputs(self, y: Array, expected: int, prefix: str = "") -> None:
         if y.shape[1] != expected:
@@ -162,7 +170,9 @@ class Accelerated(BaseMultilayerPerceptron):
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Array, Array]:
         """A layer's first weights: for names that scikit-learn has, those that it draws."""
-        factor = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0
+        given = self.activation
+        names = set(map(str, given if isinstance(given, (list, tuple)) else [given]))
+        factor = 2.0 if names and names <= {"logistic", "sigmoid"} else 6.0
         bound = np.sqrt(factor / (fan_in + fan_out))
         draw = self._random_state.uniform
         coef, intercept = draw(-bound, bound, (fan_in, fan_out)), draw(-bound, bound, fan_out)

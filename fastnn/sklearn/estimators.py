@@ -57,7 +57,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
     dropout : float in [0, 1), or list of them
         Rate of dropout after the hidden layers, or after each.
     batch_norm : bool
-        Whether hidden layers are batch-normalised before their activation.
+        Whether hidden layers are batch-normalised before their activation; not with ``"lbfgs"``.
     class_weight : dict, "balanced" or None
         Weights of classes by label, multiplied with `sample_weight`.
     dtype : {"float32", "float64"}, optional
@@ -65,7 +65,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
     device : {"cpu", "auto"}
     callbacks : list of Callback, optional
         Called with the figures ``loss``, ``learning_rate`` and, where there are any, ``val_loss``
-        and ``val_score``.
+        and ``val_score``; not with ``"lbfgs"``.
     reset_optimizer : bool
         Whether a fit with `warm_start` begins with a new optimizer, as in scikit-learn, or goes on
         with the means that it has gathered.
