@@ -10,7 +10,7 @@ import pytest
 import fastnn
 from fastnn import losses
 from fastnn.schedules import ExponentialDecay
-from helpers import assert_close
+from helpers import assert_close, assert_is_gradient
 from sklearn_cases import (
     AGREEMENT,
     TheirClassifier,
@@ -80,6 +80,20 @@ def test_no_dropout_is_none_and_lists_of_none_are_none() -> None:
     assert_same_weights(plain, fit(hidden_layer_sizes=(9, 8), dropout=0.0))
 
 
+def test_lbfgs_minimises_one_function_with_dropout_too() -> None:
+    x, y = X[:30, 18:23], Y[:30] % 3
+    own = fit(x, y, solver="lbfgs", dropout=0.5, activation="tanh", hidden_layer_sizes=(6,))
+    indicators = np.eye(3, dtype=bool)[y]
+
+    def loss_and_gradient(weights: Any) -> Any:
+        return own._loss_grad_lbfgs(weights, x, indicators, None)
+
+    weights = np.random.default_rng(0).normal(size=5 * 6 + 6 * 3 + 6 + 3)
+    gradient = loss_and_gradient(weights)[1]
+    assert_is_gradient(gradient, lambda at: loss_and_gradient(at)[0], weights)
+    assert own.loss_ < fit(x, y, solver="lbfgs", dropout=0.5, max_iter=1).loss_
+
+
 # Activations.
 
 
@@ -89,8 +103,9 @@ def own_tanh(x: Any) -> Any:
 
 
 def test_an_activation_for_each_layer() -> None:
-    same = fit(hidden_layer_sizes=(9, 8), activation=["tanh", "tanh"])
-    assert_same_weights(same, fit(hidden_layer_sizes=(9, 8), activation="tanh"))
+    for name in ("tanh", "logistic"):
+        same = fit(hidden_layer_sizes=(9, 8), activation=[name, name])
+        assert_same_weights(same, fit(hidden_layer_sizes=(9, 8), activation=name))
     own = fit(hidden_layer_sizes=(9, 8), activation=("tanh", "identity"), dropout=[0.1, 0.0])
     hidden = np.tanh(X @ own.coefs_[0] + own.intercepts_[0])
     logits = (hidden @ own.coefs_[1] + own.intercepts_[1]) @ own.coefs_[2] + own.intercepts_[2]

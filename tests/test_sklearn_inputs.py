@@ -173,6 +173,18 @@ def test_another_number_of_outputs_is_refused_and_nothing_changes(act: str) -> N
         quietly(lambda own=own, first=first: own.partial_fit(x, first))
 
 
+def test_counts_that_are_negative_are_refused() -> None:
+    # scikit-learn trains on them, by a loss that is not a number.
+    x, y = diabetes(50)
+    own = ours("regressor", loss="poisson")
+    for act in (own.fit, own.partial_fit):
+        with pytest.raises(ValueError, match="y must not be negative for poisson, got -"):
+            act(x, y)
+        with pytest.raises(ValueError, match="y must not be negative for poisson, got -"):
+            act(x, y**2, validation_data=(x, y))
+    assert not hasattr(own, "coefs_")
+
+
 def test_large_numbers_are_predicted_without_a_warning() -> None:
     large = np.full((3, 64), 1e307)  # their sum is infinite
     agreed("classifier", lambda e: e.fit(X, Y).predict_proba(large), **QUICK)

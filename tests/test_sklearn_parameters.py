@@ -176,6 +176,16 @@ def refused(kind: str, wrong: dict[str, Any], said: str) -> None:
         np.testing.assert_array_equal(now, then)
 
 
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_what_lbfgs_cannot_do(kind: str) -> None:
+    data = (X, Y) if kind == "classifier" else NUMBERS
+    for wrong in ({"batch_norm": True}, {"callbacks": [EarlyStopping("loss")]}):
+        own = ours(kind, solver="lbfgs", **wrong)
+        with pytest.raises(InvalidParameterError, match="with the solver 'lbfgs'"):
+            own.fit(*data)
+        assert not hasattr(own, "coefs_")
+
+
 def test_binary_and_multilabel_outputs_are_no_classes() -> None:
     for y in (Y % 2, np.stack([Y > 3, Y > 5], axis=1).astype(int)):
         own = ours("classifier", loss="categorical_crossentropy")

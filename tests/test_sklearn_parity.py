@@ -59,7 +59,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "early stopping stops": {
         "early_stopping": True, "tol": 0.2, "n_iter_no_change": 2, "validation_fraction": 0.31,
     },
-    "generator": {"random_state": 123456},
+    "wide layers": {"hidden_layer_sizes": (300, 130), "max_iter": 3},
+    "one unit": {"hidden_layer_sizes": 1},
+    "another seed": {"random_state": 123456},
     "sgd": SGD,
     "momentum 0": {**SGD, "momentum": 0.0},
     "momentum 1": {**SGD, "momentum": 1.0, "learning_rate_init": 1e-3},
@@ -94,6 +96,24 @@ def test_options_do_what_they_are_for() -> None:
     assert adaptive._optimizer.learning_rate <= 1e-6
     scaled = agreed("classifier", fitted(*LABELS), **OPTIONS["invscaling"])
     assert scaled._optimizer.learning_rate < 0.01
+
+
+def test_generators_are_drawn_from_as_scikit_learn_draws() -> None:
+    def with_one_of_ones_own(estimator: Any) -> list[Any]:
+        generator = np.random.RandomState(3)
+        estimator.set_params(random_state=generator)
+        return [*(fitted(*LABELS)(estimator) for _ in range(2)), generator.random_sample(3)]
+
+    def with_numpys(estimator: Any) -> list[Any]:
+        before = np.random.get_state()  # noqa: NPY002 (the default is to draw from it)
+        np.random.seed(5)  # noqa: NPY002
+        try:
+            return fitted(*LABELS)(estimator.set_params(random_state=None))
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+    for act in (with_one_of_ones_own, with_numpys):
+        agreed("classifier", act, early_stopping=True, max_iter=3)
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])

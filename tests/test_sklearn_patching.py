@@ -1,9 +1,11 @@
 """Code that is not to be touched: `patch`, and ``python -m fastnn.sklearn``."""
 
+import doctest
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import sklearn.neural_network
 from sklearn.neural_network import _multilayer_perceptron
 
 import fastnn.sklearn
+from fastnn.sklearn import estimators, patching
 from fastnn.sklearn.__main__ import main
 from processes import PLACE
 from sklearn_cases import TheirClassifier, TheirRegressor, digits, ours, quietly
@@ -62,20 +65,30 @@ def test_a_script_meets_fastnns_classes(folder: Path, tmp_path: Path) -> None:
     assert lines == [OURS, f"__main__ {[str(script), *arguments, 'fail']}"]
 
 
-def test_a_module_meets_them_too(folder: Path) -> None:
-    code, lines, complaints = run("-m", "script", "one", "-m", cwd=folder)
-    assert (code, complaints) == (0, "")
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that is in the scripts' folder, and afterwards as it was."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    yield
+    fastnn.sklearn.unpatch()
+    sys.modules.pop("beside", None)
+
+
+def test_a_module_meets_them_too(
+    here: None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["-m", "script", "one", "-m"])
+    lines = capsys.readouterr().out.splitlines()
     assert lines == [OURS, f"__main__ {[str(folder / 'script.py'), 'one', '-m']}"]
 
 
-def test_an_error_in_a_script_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    try:
-        with pytest.raises(KeyError, match="nothing there"):
-            main([str(folder / "script.py"), "raise"])
-    finally:
-        fastnn.sklearn.unpatch()
+def test_an_error_in_a_script_is_its_own(here: None) -> None:
+    with pytest.raises(KeyError, match="nothing there"):
+        main(["script.py", "raise"])
+    with pytest.raises(ImportError, match="No module named nowhere"):
+        main(["-m", "nowhere"])
 
 
 def test_a_script_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +98,12 @@ def test_a_script_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "python -m fastnn.sklearn: error: there is no file nowhere.py"
     assert places() == [TheirClassifier, TheirRegressor] * 2
+
+
+@pytest.mark.parametrize("module", [estimators, patching])
+def test_the_examples_of_docstrings_run(module: Any) -> None:
+    result = doctest.testmod(module)
+    assert (result.failed, result.attempted > 3) == (0, True)
 
 
 def places() -> list[Any]:
@@ -110,6 +129,8 @@ def test_patch_and_unpatch() -> None:
         back = fitted.to_sklearn()
         assert type(back) is TheirClassifier
         assert (back.predict(x) == fitted.predict(x)).all()
+        with pytest.raises(pickle.PicklingError):
+            pickle.dumps(back)
         assert type(fastnn.sklearn.from_sklearn(back)) is own[0]
     finally:
         for _ in range(2):

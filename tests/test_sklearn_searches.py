@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import sklearn
 from joblib import parallel_config
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastnn.callbacks import EarlyStopping
 from fastnn.schedules import ExponentialDecay
 from processes import python
-from sklearn_cases import TheirClassifier, digits, ours, outputs, quietly, small
+from sklearn_cases import TheirClassifier, assert_same, digits, ours, outputs, quietly, small
 
 X, Y = digits(211)
 GRID = {"alpha": [1e-4, 1.0], "hidden_layer_sizes": [(4,), (9,)]}
@@ -34,6 +37,23 @@ def test_a_search_finds_what_scikit_learns_estimator_does() -> None:
     np.testing.assert_array_equal(
         own.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
     )
+
+
+AROUND: dict[str, Any] = {
+    "bagging": lambda e: BaggingClassifier(e, 3, random_state=0),
+    "boosting": lambda e: AdaBoostClassifier(e, n_estimators=3, random_state=0),
+    "calibration": lambda e: CalibratedClassifierCV(e, cv=3),
+    "one against the rest": OneVsRestClassifier,
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_estimators_of_estimators_find_what_they_do_with_scikit_learns(name: str) -> None:
+    own, theirs = (
+        quietly(lambda e=e: AROUND[name](e).fit(X, Y)).predict_proba(X)
+        for e in (ours("classifier"), TheirClassifier(**small()))
+    )
+    assert_same(own, theirs, "predict_proba")
 
 
 def test_threads_find_what_one_does() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 
 import fastnn
+import fastnn.sklearn
 from fastnn.callbacks import EarlyStopping, LambdaCallback, ReduceLROnPlateau
 from fastnn.schedules import ExponentialDecay
-from fastnn.sklearn import MLPClassifier
 from processes import python
 from sklearn_cases import (
     TheirClassifier,
@@ -28,6 +29,7 @@ from sklearn_cases import (
     ours,
     outputs,
     quietly,
+    small,
 )
 
 ROWS = 211
@@ -136,6 +138,34 @@ def test_parameters_that_make_the_network_count_at_once() -> None:
     agreed("classifier", act, **QUICK)
 
 
+LIVES: list[tuple[dict[str, Any], Any, Any]] = [
+    ({"solver": "lbfgs"}, X[:, :9], Y % 2),
+    ({"batch_norm": True, "dropout": 0.5, "early_stopping": True}, X, Y),
+    (
+        {"solver": fastnn.SGD(0.1), "activation": ["tanh", "relu"], "hidden_layer_sizes": (3, 4)},
+        X,
+        Y,
+    ),
+    ({"loss": "mse", "dtype": "float32", "learning_rate": ExponentialDecay(0.1, 9, 0.5)}, X, Y % 3),
+    (
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        sparse.csr_array(X),
+        np.eye(10, dtype=int)[Y],
+    ),
+]
+
+
+def test_a_fit_forgets_what_was_before() -> None:
+    used = ours("classifier")
+    for parameters, x, y in LIVES * 2:
+        fresh = ours("classifier", **{**QUICK, **parameters})
+        used.set_params(**fresh.get_params())
+        quietly(lambda x=x, y=y, fresh=fresh: (used.fit(x, y), fresh.fit(x, y)))
+        assert (used.n_iter_, used.t_, used.loss_) == (fresh.n_iter_, fresh.t_, fresh.loss_)
+        assert_same_bits(weights_of(used), weights_of(fresh))
+        assert_same_bits(outputs(used, x), outputs(fresh, x))
+
+
 # Copies.
 
 
@@ -235,11 +265,22 @@ def test_pickles_of_another_format_are_refused() -> None:
         ours("regressor").__setstate__(state)
 
 
-def test_pickles_of_scikit_learns_are_refused() -> None:
-    # With `patch`, their class's name leads here.
-    state = quietly(lambda: TheirClassifier((3,), max_iter=1).fit(X, Y)).__getstate__()
-    with pytest.raises(ValueError, match=r"this pickle is scikit-learn's.* from_sklearn"):
-        MLPClassifier().__setstate__(state)
+def test_pickles_of_scikit_learns_become_fastnns_under_patch() -> None:
+    theirs = TheirClassifier(**small(**QUICK))
+    new = pickle.dumps(theirs)
+    fitted = pickle.dumps(quietly(lambda: theirs.fit(X, Y)))
+    fastnn.sklearn.patch()
+    try:
+        early, late = pickle.loads(new), pickle.loads(fitted)
+    finally:
+        fastnn.sklearn.unpatch()
+    assert type(early) is type(late) is fastnn.sklearn.MLPClassifier
+    assert early.get_params() == late.get_params() == ours("classifier", **QUICK).get_params()
+    assert_same(outputs(late, X), outputs(theirs, X), "prediction")
+    for estimator in (late, theirs, early):
+        estimator.partial_fit(X, Y, classes=range(10))
+    assert_same(outputs(late, X), outputs(theirs, X), "prediction")
+    assert early.t_ == 211
 
 
 def test_pickles_hold_neither_network_nor_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -114,8 +115,7 @@ class Accelerated(BaseMultilayerPerceptron):
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        if isinstance(self.solver, optimizers.LBFGS):
-            raise invalid(self, "solver", "'lbfgs' for fits of all data at once")
+        self._check_full_batch()
         hidden_activations(self, len(sizes))
         dropout_rates(self, len(sizes))
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -135,6 +135,15 @@ class Accelerated(BaseMultilayerPerceptron):
         if self.solver == "lbfgs":
             return functools.partial(self._minimise, FullBatch(self, data), data)
         return Stochastic(self, data, incremental, validation).run
+
+    def _check_full_batch(self) -> None:
+        """Refuse what a minimiser of one function of the weights cannot do."""
+        if isinstance(self.solver, optimizers.LBFGS):
+            raise invalid(self, "solver", "'lbfgs' for fits of all data at once")
+        if self.solver == "lbfgs" and self.batch_norm:
+            raise invalid(self, "batch_norm", "False with the solver 'lbfgs'")
+        if self.solver == "lbfgs" and self.callbacks:
+            raise invalid(self, "callbacks", "None with the solver 'lbfgs', which has no epochs")
 
     def _check_outputs(self, y: Array, expected: int, prefix: str = "") -> None:
         if y.shape[1] != expected:
@@ -161,7 +170,9 @@ class Accelerated(BaseMultilayerPerceptron):
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Array, Array]:
         """A layer's first weights: for names that scikit-learn has, those that it draws."""
-        factor = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0
+        given = self.activation
+        names = set(map(str, given if isinstance(given, (list, tuple)) else [given]))
+        factor = 2.0 if names and names <= {"logistic", "sigmoid"} else 6.0
         bound = np.sqrt(factor / (fan_in + fan_out))
         draw = self._random_state.uniform
         coef, intercept = draw(-bound, bound, (fan_in, fan_out)), draw(-bound, bound, fan_out)
@@ -235,12 +246,10 @@ class Accelerated(BaseMultilayerPerceptron):
             or "feature_names_in_" in own
         ):
             return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isfinite(np.add.reduce(X, None)):
-                return None
-        net = net_of(self)
-        y = net.model.predict_checked(Sources(np.ascontiguousarray(X)))
-        return _widened(y, X.dtype)
+        X = np.ascontiguousarray(X)
+        if not math.isfinite(np.vdot(X, X)):  # as is X; a sum would warn where it overflows
+            return None
+        return _widened(net_of(self).model.predict_checked(Sources(X)), X.dtype)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         if check_input:
@@ -290,11 +299,11 @@ class Accelerated(BaseMultilayerPerceptron):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "_fastnn" not in state:
-            raise ValueError(
-                f"{type(self).__name__}: this pickle is scikit-learn's. Read it where "
-                "fastnn.sklearn.patch() is not in force; from_sklearn converts what it holds."
-            )
+        if "_fastnn" not in state:  # scikit-learn's own pickle, which `patch` has led here
+            from fastnn.sklearn.conversion import become_unpickled
+
+            become_unpickled(self, state)
+            return
         version, written = state.pop("_fastnn")
         if written != PICKLE_FORMAT:
             raise ValueError(

@@ -43,7 +43,7 @@ def targets_of(estimator: Any, y: Array, kind: str, dtype: str) -> Array:
     """Targets as the loss takes them: labels, or numbers (N, C)."""
     if kind == "classes" and estimator.out_activation_ == "softmax":
         return y.argmax(axis=1).astype(np.int32)
-    return np.ascontiguousarray(y.reshape(len(y), -1), dtype)
+    return checks.targets(y, "y", len(y), y.shape[1:], kind, dtype).array
 
 
 class Batches:
@@ -103,17 +103,16 @@ class Batches:
         return float(self.figure * floats[s.LOSS_SUM] + floats[s.PENALTY_SUM]) / self.rows
 
 
-def validation_loss(estimator: Any, net: Net, data: Data) -> float:
-    """The mean loss of rows kept apart, without the penalty of weights."""
-    loss, factor, figure = loss_of(estimator)
+def validation_sources(estimator: Any, net: Net, data: Data) -> Sources:
+    """Rows kept apart as an evaluation reads them, which leaves out the penalty of weights."""
+    loss, factor, _ = loss_of(estimator)
     rows, dtype = data.X.shape[0], net.model.dtype
     weights = np.full(rows, factor)
     if data.sample_weight is not None:
         weights *= data.sample_weight / np.mean(data.sample_weight)
-    sources = Sources(
+    return Sources(
         **rows_of(data.X),
         targets=targets_of(estimator, data.y, loss.targets, dtype),
         weights=weights.astype(dtype),
         scales=np.zeros(rows),  # of more steps than there will be
     )
-    return figure * float(net.model.evaluate_checked(sources)["loss"])

@@ -57,13 +57,26 @@ def from_sklearn(fitted: Any) -> estimators.MLPClassifier | estimators.MLPRegres
     if isinstance(fitted, Accelerated):
         return copy.deepcopy(fitted)
     check_is_fitted(fitted)
-    made = getattr(estimators, names[0])(**fitted.get_params())
-    state = copy.deepcopy(vars(fitted))
+    made = getattr(estimators, names[0])()
+    _become(made, fitted)
+    return made
+
+
+def become_unpickled(made: Any, state: dict[str, Any]) -> None:
+    """Let `made` be what a pickle of scikit-learn's holds: `patch` has replaced its class."""
+    theirs = next(kind for kind in _SKLEARN.values() if isinstance(made, kind))()
+    theirs.__setstate__(state)
+    _become(made, theirs)
+
+
+def _become(made: Any, theirs: Any) -> None:
+    """Let `made`, of fastnn, be as `theirs` is, of scikit-learn, fitted or not."""
+    made.__init__(**theirs.get_params())
+    state = copy.deepcopy(vars(theirs))
     optimizer = state.pop("_optimizer", None)
     vars(made).update(state)
     if optimizer is not None:
         made._optimizer = _optimizer_state(made, optimizer)
-    return made
 
 
 def to_sklearn(estimator: Any) -> Any:

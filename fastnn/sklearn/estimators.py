@@ -57,7 +57,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
     dropout : float in [0, 1), or list of them
         Rate of dropout after the hidden layers, or after each.
     batch_norm : bool
-        Whether hidden layers are batch-normalised before their activation.
+        Whether hidden layers are batch-normalised before their activation; not with ``"lbfgs"``.
     class_weight : dict, "balanced" or None
         Weights of classes by label, multiplied with `sample_weight`.
     dtype : {"float32", "float64"}, optional
@@ -65,7 +65,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
     device : {"cpu", "auto"}
     callbacks : list of Callback, optional
         Called with the figures ``loss``, ``learning_rate`` and, where there are any, ``val_loss``
-        and ``val_score``.
+        and ``val_score``; not with ``"lbfgs"``.
     reset_optimizer : bool
         Whether a fit with `warm_start` begins with a new optimizer, as in scikit-learn, or goes on
         with the means that it has gathered.
@@ -73,13 +73,21 @@ class MLPClassifier(Accelerated, TheirClassifier):
     Attributes
     ----------
     coefs_, intercepts_ : list of ndarray
-        Live: what is assigned to them, or written into them, is the network.
+        Live: what is assigned to them, or written into them, is the network; training puts arrays
+        of its own in the place of assigned ones.
     validation_loss_curve_ : list of float
         The mean loss of `validation_data` after each epoch, without the penalty of weights.
     classes_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_ : see \
 scikit-learn
     n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_, t_ : see \
 scikit-learn
+
+    Notes
+    -----
+    A few things are otherwise than in scikit-learn. A fit that is refused changes nothing. A fit
+    that diverges stops there, with the last finite weights. ``"lbfgs"`` works in the type of the
+    data, float32 among them. With `warm_start` and `early_stopping`, the best weights of earlier
+    fits are kept until there are better ones; scikit-learn trains on the very arrays.
 
     Examples
     --------
@@ -254,7 +262,8 @@ class MLPRegressor(Accelerated, TheirRegressor):
     Attributes
     ----------
     coefs_, intercepts_ : list of ndarray
-        Live: what is assigned to them, or written into them, is the network.
+        Live: what is assigned to them, or written into them, is the network; training puts arrays
+        of its own in the place of assigned ones.
     others
         Those of `MLPClassifier`, but for `classes_`.
 
@@ -263,7 +272,7 @@ class MLPRegressor(Accelerated, TheirRegressor):
     >>> from fastnn.sklearn import MLPRegressor
     >>> import numpy as np
     >>> X = np.linspace(-1, 1, 200)[:, None]
-    >>> model = MLPRegressor(50, "tanh", solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
+    >>> model = MLPRegressor(activation="tanh", solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
     >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
     True
     """

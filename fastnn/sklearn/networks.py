@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,14 +150,13 @@ class Net:
 
     def is_bound(self, estimator: Any) -> bool:
         """Whether the estimator's attributes are the views."""
-        pairs = ((estimator.coefs_, self.kernels), (estimator.intercepts_, self.biases))
-        for theirs, views in pairs:
-            if len(theirs) != len(views):
-                return False
-            for array, view in zip(theirs, views, strict=True):
-                if array is not view:
-                    return False
-        return True
+        coefs, intercepts = estimator.coefs_, estimator.intercepts_
+        return (
+            len(coefs) == len(self.kernels)
+            and len(intercepts) == len(self.biases)
+            and all(map(operator.is_, coefs, self.kernels))
+            and all(map(operator.is_, intercepts, self.biases))
+        )
 
     def pull(self, estimator: Any) -> None:
         """Take over what was assigned to the estimator's attributes."""

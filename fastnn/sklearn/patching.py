@@ -15,7 +15,9 @@ _THEIRS = {name: getattr(sklearn.neural_network, name) for name in _OURS}
 def patch() -> None:
     """Let ``sklearn.neural_network`` give fastnn's estimators to whoever imports them from now on.
 
-    What was imported before stays what it was. Calling it again does nothing.
+    What was imported before stays what it was. Calling it again does nothing. While it is in force,
+    pickles of scikit-learn's estimators are read as fastnn's, and estimators of scikit-learn cannot
+    be pickled.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from fastnn.callbacks import Callback, Monitor
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.schedules import Schedule
-from fastnn.sklearn.batches import Batches, Data, validation_loss
+from fastnn.sklearn.batches import Batches, Data, validation_sources
 from fastnn.sklearn.networks import NOT_FINITE, invalid, loss_of, trained_net_of
 from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState, optimizer_of
 from fastnn.training.fit import end_all
@@ -30,7 +30,7 @@ class Stochastic:
     def __init__(
         self, estimator: Any, data: Data, incremental: bool, validation: Data | None
     ) -> None:
-        self.estimator, self.incremental, self.validation = estimator, incremental, validation
+        self.estimator, self.incremental = estimator, incremental
         self.early_stopping = bool(estimator.early_stopping)
         if self.early_stopping and incremental and validation is None:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -44,6 +44,9 @@ class Stochastic:
         self._begin_figures()
         self.state = self._optimizer_state()
         self.batches = Batches(estimator, self.net, data, self._batch_size(data.X.shape[0]))
+        self.validation: Sources | None = None
+        if validation is not None:
+            self.validation = validation_sources(estimator, self.net, validation)
         self.callbacks = self._checked_callbacks()
         self.loss, self.logs = np.inf, dict[str, Any]()
 
@@ -210,7 +213,8 @@ class Stochastic:
             print(f"Iteration {estimator.n_iter_}, loss = {self.loss:.8f}")
         self.logs = logs = {"loss": self.loss, "learning_rate": self.state.rate}
         if self.validation is not None:
-            logs["val_loss"] = validation_loss(estimator, self.net, self.validation)
+            mean = self.net.model.evaluate_checked(self.validation)["loss"]
+            logs["val_loss"] = self.batches.figure * float(mean)
             estimator.validation_loss_curve_.append(logs["val_loss"])
         if self.held is not None:
             logs["val_score"] = self._score()
