@@ -305,7 +305,7 @@ def graph(body: str, shape: str = "N, 4", outputs: str = "y", opset: int = 20) -
             float[4] c = {{1, 2, 3, 4}}, float[1, 4] row = {{1, 2, 3, 4}}, float s = {{3}},
             float zero = {{0}}, float[3, 4] rows = {{1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4}},
             float beyond = {{20}}, float half = {{0.5}}, int64[1] last = {{-1}},
-            bool on = {{1}}, float small = {{0.01}}
+            bool on = {{1}}, int64 first = {{0}}, int64[1] front = {{0}}, float small = {{0.01}}
         > {{ {body} }}"""
     )
 
@@ -336,6 +336,16 @@ FORMS: dict[str, tuple[str, str]] = {
     ),
     "swish with alpha": ("y = HardSigmoid <alpha = 0.3, beta = 0.4> (x)", "Rescaling Activation"),
     "identity": ("y = Identity (x)", "Activation"),
+    "casts to the same type": (
+        "a = Cast <to = 1> (x) s1 = Sigmoid (a) s2 = Cast <to = 1> (s1) m = Mul (a, s2) "
+        "d = Cast <to = 1> (c) e = Add (m, d) y = Cast <to = 1> (e)",
+        "Activation BatchNormalization",
+    ),
+    "flattened by the shape": (
+        "n = Shape (x) b = Gather (n, first) i = Cast <to = 7> (b) u = Unsqueeze (i, front) "
+        "s0 = Concat <axis = 0> (u, last) y = Reshape (x, s0)",
+        "Flatten",
+    ),
     "dead end": ("a = Cos (x) y = Tanh (x)", "Activation"),
 }
 
@@ -344,7 +354,9 @@ FORMS: dict[str, tuple[str, str]] = {
 def test_a_form_is_recognised(name: str) -> None:
     body, kinds = FORMS[name]
     proto = graph(body)
+    before = proto.SerializeToString(deterministic=True)
     model = from_onnx(proto)
+    assert proto.SerializeToString(deterministic=True) == before
     assert " ".join(type(layer).__name__ for layer in model.layers) == kinds
     x = rows((4,)) * 4
     assert_close(model(x), run(proto, x), scale=4)  # up to 16 in between
@@ -403,6 +415,19 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "no rows": (lambda: graph("y = Tanh (x)", "4"), r"must be \(N, ...\)"),
     "constant not computed": (lambda: graph("a = Cos (c) y = Add (x, a)"), "Cos, .*constant"),
+    "cast": (lambda: graph("a = Cast <to = 11> (x) y = Tanh (a)"), r"Cast, number 1 of 2\)"),
+    "cast of a constant": (lambda: graph("a = Cast <to = 10> (c) y = Add (x, a)"), "a type"),
+    "the batch among a row's lengths": (
+        lambda: graph(
+            "n = Shape (x) b = Gather (n, front) s0 = Concat <axis = 0> (last, b) "
+            "y = Reshape (x, s0)"
+        ),
+        "does not keep the rows apart",
+    ),
+    "a row's length by the shape": (
+        lambda: graph("n = Shape (x) b = Gather (n, last) y = Mul (x, b)"),
+        r"Gather, number 2 of 3\)|joins",
+    ),
     "reshape to wrong size": (
         lambda: graph("z = Constant <value_ints = [0, 5]> () y = Reshape (x, z)"),
         r"Reshape.*cannot be of shape \(5,\)",
