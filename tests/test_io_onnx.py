@@ -528,6 +528,16 @@ def test_weights_in_other_files_are_read_in_the_models_folder_alone(tmp_path: Pa
         from_onnx(onnx.load_model(folder / "net.onnx", load_external_data=False))
 
 
+@pytest.mark.parametrize("kind", ["STRING", "INT4", "COMPLEX64"])
+def test_a_tensor_of_another_type_is_refused(kind: str) -> None:
+    proto = graph("y = Add (x, c)")
+    values = [b"a"] if kind == "STRING" else [1]
+    tensor = onnx.helper.make_tensor("c", getattr(onnx.TensorProto, kind), [1], values)
+    proto.graph.initializer[0].CopyFrom(tensor)
+    with pytest.raises(ValueError, match="from_onnx: the tensor 'c' must be numbers, got"):
+        from_onnx(proto)
+
+
 def test_a_tensor_larger_than_its_bytes_is_refused() -> None:
     proto = graph("y = Add (x, c)")
     proto.graph.initializer[0].dims[0] = 1 << 60

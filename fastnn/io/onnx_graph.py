@@ -243,6 +243,10 @@ def _array(onnx: Any, tensor: Any) -> Array:
         array: Array = onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # ValueError, TypeError or the helper's own
         raise ValueError(f"from_onnx: the tensor {tensor.name!r} is damaged: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"from_onnx: the tensor {tensor.name!r} must be numbers, got {array.dtype}"
+        )
     return array
 
 
