@@ -178,9 +178,17 @@ class Square(fastnn.Layer):
         raise NotImplementedError
 
 
+class Twice(layers.Rescaling):
+    """What it does is no longer what its class does."""
+
+    def forward_ops(self, tape: Any, x: Any) -> Any:
+        return super().forward_ops(tape, super().forward_ops(tape, x))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: Twice(3.0), "twice_0: Twice has no operators"),
         *((lambda name=name: layers.Activation(name), name) for name in WITHOUT_OPERATORS),
         (lambda: layers.Activation(bump), "bump"),
         (lambda: Square(), "square_0: Square has no operators"),

@@ -364,9 +364,17 @@ def test_a_state_dict_needs_a_model_and_a_module_takes_none() -> None:
 # to_torch
 
 
+class Twice(layers.Rescaling):
+    """What it does is no longer what its class does."""
+
+    def forward_ops(self, tape: Any, x: Any) -> Any:
+        return super().forward_ops(tape, super().forward_ops(tape, x))
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "words"),
     [
+        (lambda: Twice(3.0), (4,), "twice_0: Twice of rows"),
         (lambda: layers.Activation("sparsemax"), (4,), "activation_0: sparsemax of rows"),
         (lambda: layers.Dense(3, "eru"), (4,), "dense_0: eru of rows"),
         (lambda: layers.BatchNormalization(), (3, 4), "BatchNormalization of rows of shape .3, 4"),
@@ -390,7 +398,9 @@ def test_to_torch_takes_a_built_model() -> None:
 
 def test_weights_are_copies() -> None:
     model = fastnn.Sequential([layers.Dense(3)], 4, seed=0)
+    drawn_before = torch.random.get_rng_state()
     module, before = to_torch(model), model.get_weights()
+    assert torch.equal(torch.random.get_rng_state(), drawn_before)
     with torch.no_grad():
         module[0].weight.zero_()
     np.testing.assert_array_equal(model.layers[0].params["kernel"], before[0])
