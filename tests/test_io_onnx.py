@@ -165,6 +165,20 @@ def test_a_file_is_written_and_read(tmp_path: Path) -> None:
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
+def test_weights_of_a_real_size_come_back_to_the_bit(tmp_path: Path) -> None:
+    model = fastnn.Sequential(
+        [layers.Dense(129, "relu"), layers.Dropout(0.1), layers.Dense(10, "softmax")], 784, seed=0
+    )
+    to_onnx(model, tmp_path / "net.onnx")
+    back = from_onnx(tmp_path / "net.onnx")
+    for own, other in zip(model.get_weights(), back.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+    x = rows((784,), count=257)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    # Logits are sums of 784 terms, of size 1.
+    assert_close(session.run(None, {"x": x})[0], model(x), scale=10)
+
+
 @fastnn.activation
 def bump(x: Any, width: float = 1.0) -> Any:
     return x / (width + x * x)
