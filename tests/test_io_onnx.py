@@ -329,6 +329,7 @@ def graph(body: str, shape: str = "N, 4", outputs: str = "y", opset: int = 20) -
         g (float[{shape}] x) => ({ends}) <
             float[4] c = {{1, 2, 3, 4}}, float[1, 4] row = {{1, 2, 3, 4}}, float s = {{3}},
             float zero = {{0}}, float[3, 4] rows = {{1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4}},
+            float[4, 4] w = {{1, 2, 0, 1, 0, 1, 2, 1, 0, 0, 1, 2, 1, 1, 0, 1}},
             float beyond = {{20}}, float half = {{0.5}}, int64[1] last = {{-1}},
             bool on = {{1}}, int64 first = {{0}}, int64[1] front = {{0}}, float small = {{0.01}}
         > {{ {body} }}"""
@@ -337,6 +338,12 @@ def graph(body: str, shape: str = "N, 4", outputs: str = "y", opset: int = 20) -
 
 FORMS: dict[str, tuple[str, str]] = {
     "scale and shift of all": ("a = Mul (x, s) y = Add (half, a)", "Rescaling"),
+    "shifts twice": ("a = Mul (x, s) b = Add (a, half) y = Add (b, s)", "Rescaling Rescaling"),
+    "product by column of a product": (
+        "a = MatMul (x, w) y = Mul (a, c)",
+        "Dense BatchNormalization",
+    ),
+    "sum by column with a product": ("a = MatMul (x, w) y = Add (c, a)", "Dense"),
     "quotient": ("y = Div (x, s)", "Rescaling"),
     "difference": ("y = Sub (s, x)", "Rescaling"),
     "by column": ("a = Sub (x, c) b = Div (a, row) y = Mul (b, s)", "BatchNormalization"),
@@ -456,6 +463,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "reshape to wrong size": (
         lambda: graph("z = Constant <value_ints = [0, 5]> () y = Reshape (x, z)"),
         r"Reshape.*cannot be of shape \(5,\)",
+    ),
+    "a mean of the batch": (
+        lambda: graph(
+            "m = ReduceMean (x, front) d = Sub (x, m) q = Mul (d, d) v = ReduceMean (q, last) "
+            "e = Add (v, small) r = Sqrt (e) y = Div (d, r)"
+        ),
+        "joins 'x' and 'm'",
     ),
     "a mean that drops the axis": (
         lambda: graph("m = ReduceMean <keepdims = 0> (x, last) y = Sub (x, m)"),
