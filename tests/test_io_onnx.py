@@ -464,6 +464,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: graph("z = Constant <value_ints = [0, 5]> () y = Reshape (x, z)"),
         r"Reshape.*cannot be of shape \(5,\)",
     ),
+    "a mean of what is not x": (
+        lambda: graph("a, b = Dropout (x, half) m = ReduceMean (b, last) y = Sub (a, m)"),
+        "joins",
+    ),
     "a mean of the batch": (
         lambda: graph(
             "m = ReduceMean (x, front) d = Sub (x, m) q = Mul (d, d) v = ReduceMean (q, last) "

@@ -223,6 +223,11 @@ class InPlace(nn.Module):  # type: ignore[misc, name-defined]
         return x + self.change(x)
 
 
+class OtherType(nn.Module):  # type: ignore[misc, name-defined]
+    def forward(self, x: Any) -> Any:
+        return functional.softmax(x, dim=-1, dtype=torch.float64)
+
+
 def hooked() -> Any:
     module = nn.Linear(4, 3)
     module.register_forward_hook(lambda module, given, output: -output)
@@ -271,8 +276,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "it must take tensors one by one, by position",
     ),
     "an argument without counterpart": (
-        lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 0.0)),
-        "Threshold at '1': there is no such layer",
+        lambda: nn.Sequential(nn.Linear(4, 4), OtherType()),
+        "softmax.*there is no such layer",
     ),
     "in place beside what is added": (lambda: InPlace(), "at 'change.1': inplace=True changes"),
     "hooks": (hooked, "Linear: it has hooks"),
