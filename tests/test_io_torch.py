@@ -223,6 +223,11 @@ class InPlace(nn.Module):  # type: ignore[misc, name-defined]
         return x + self.change(x)
 
 
+class OtherType(nn.Module):  # type: ignore[misc, name-defined]
+    def forward(self, x: Any) -> Any:
+        return functional.softmax(x, dim=-1, dtype=torch.float64)
+
+
 def hooked() -> Any:
     module = nn.Linear(4, 3)
     module.register_forward_hook(lambda module, given, output: -output)
@@ -271,8 +276,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "it must take tensors one by one, by position",
     ),
     "an argument without counterpart": (
-        lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 0.0)),
-        "Threshold at '1': there is no such layer",
+        lambda: nn.Sequential(nn.Linear(4, 4), OtherType()),
+        "softmax.*there is no such layer",
     ),
     "in place beside what is added": (lambda: InPlace(), "at 'change.1': inplace=True changes"),
     "hooks": (hooked, "Linear: it has hooks"),
@@ -364,9 +369,17 @@ def test_a_state_dict_needs_a_model_and_a_module_takes_none() -> None:
 # to_torch
 
 
+class Twice(layers.Rescaling):
+    """What it does is no longer what its class does."""
+
+    def forward_ops(self, tape: Any, x: Any) -> Any:
+        return super().forward_ops(tape, super().forward_ops(tape, x))
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "words"),
     [
+        (lambda: Twice(3.0), (4,), "twice_0: Twice of rows"),
         (lambda: layers.Activation("sparsemax"), (4,), "activation_0: sparsemax of rows"),
         (lambda: layers.Dense(3, "eru"), (4,), "dense_0: eru of rows"),
         (lambda: layers.BatchNormalization(), (3, 4), "BatchNormalization of rows of shape .3, 4"),
@@ -390,7 +403,9 @@ def test_to_torch_takes_a_built_model() -> None:
 
 def test_weights_are_copies() -> None:
     model = fastnn.Sequential([layers.Dense(3)], 4, seed=0)
+    drawn_before = torch.random.get_rng_state()
     module, before = to_torch(model), model.get_weights()
+    assert torch.equal(torch.random.get_rng_state(), drawn_before)
     with torch.no_grad():
         module[0].weight.zero_()
     np.testing.assert_array_equal(model.layers[0].params["kernel"], before[0])

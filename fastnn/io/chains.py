@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastnn import checks
+from fastnn import checks, layers
 from fastnn.layers import Activation, LayerNormalization, Rescaling, Reshape, Residual
 from fastnn.layers.base import Layer, Shape
 from fastnn.model import Sequential
@@ -24,6 +24,11 @@ DEEPEST = 50
 
 LARGEST_ROW = 1 << 24
 """Numbers in a row of a model from a file: more would fill the memory, whoever wrote the file."""
+
+
+def is_own(layer: Layer) -> bool:
+    """Whether it is of one of fastnn's classes itself: one made from it may compute anything."""
+    return getattr(layers, type(layer).__name__, None) is type(layer)
 
 
 class Part(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks
+from fastnn.io.chains import is_own
 from fastnn.io.optional import needed
 from fastnn.kernels.activations import GELU_CUBIC
 from fastnn.layers import (
@@ -151,11 +152,13 @@ class _Writer:
     def stage(self, stage: Layer, layer: Layer, x: str) -> str:
         """Write one of the stages of `layer`."""
         stage.check_complete()
-        write = next((_LAYERS[kind] for kind in type(stage).__mro__ if kind in _LAYERS), None)
-        if write is not None and not stage.in_python:
-            return write(self, stage, x)
-        if isinstance(stage, Activation) and stage.activation in _ACTIVATIONS:
-            return _ACTIVATIONS[stage.activation](self, x, stage.arguments)
+        if is_own(stage) and isinstance(stage, Activation):
+            if stage.activation in _ACTIVATIONS:
+                return _ACTIVATIONS[stage.activation](self, x, stage.arguments)
+        elif is_own(stage):
+            write = next((_LAYERS[kind] for kind in type(stage).__mro__ if kind in _LAYERS), None)
+            if write is not None:
+                return write(self, stage, x)
         what = stage.activation if isinstance(stage, Activation) else type(stage).__name__
         raise ValueError(f"to_onnx: {layer.label}: {what} has no operators in ONNX")
 

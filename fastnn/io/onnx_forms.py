@@ -41,13 +41,13 @@ def add_form(
         return False
     for step in steps:
         node: Node = step.node
-        if node.op in REDUCTIONS:
-            if not _is_of_columns(node, len(chain.shape)):
-                return False
-            known[step.output] = node.op, formula(node.inputs[0])
-            continue
+        if node.op in REDUCTIONS and not _is_of_columns(node, len(chain.shape)):
+            return False
         try:
-            known[step.output] = _FUNCTIONS[node.op](*map(formula, node.inputs))
+            if node.op in REDUCTIONS:
+                known[step.output] = node.op, formula(node.inputs[0])
+            else:
+                known[step.output] = _FUNCTIONS[node.op](*map(formula, node.inputs))
         except (KeyError, TypeError):  # an operator, a constant, or a number of inputs
             return False
     for pattern, append in FORMS if len(chain.shape) > 1 else [*FORMS, *FORMS_OF_VECTORS]:

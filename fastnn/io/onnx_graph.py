@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 13
 """Models of older ones are brought to it by onnx's own converter."""
 
+BATCH = -(1 << 62)
+"""What stands in a shape for the number of rows, which is any."""
+
 ERRORS = (ArithmeticError, LookupError, TypeError, ValueError)
 """What a node may end with whose inputs are not what ONNX says of them."""
 
@@ -135,8 +138,10 @@ def read(source: Any) -> Graph:
             f"got the inputs {names[0] or 'none'} and the outputs {names[1] or 'none'}"
         )
     shape, batch, dtype = _rows(onnx, inputs[0])
-    steps = list(_steps(onnx, graph, constants, batch))
-    return Graph(steps, inputs[0].name, graph.output[0].name, shape, dtype, constants)
+    start, end = inputs[0].name, graph.output[0].name
+    same = {start: start}
+    steps = list(_steps(onnx, graph, constants, batch, dtype, same))
+    return Graph(steps, start, same.get(end, end), shape, dtype, constants)
 
 
 def _checked(onnx: Any, source: Any) -> Any:
@@ -187,13 +192,31 @@ def _rows(onnx: Any, value: Any) -> tuple[Shape, int | None, str]:
     return shape, lengths[0] or None, dtype
 
 
-def _steps(onnx: Any, graph: Any, constants: dict[str, Array], batch: int | None) -> Iterator[Step]:
-    """The nodes that depend on the input; what the others give is put among `constants`."""
+def _steps(
+    onnx: Any,
+    graph: Any,
+    constants: dict[str, Array],
+    batch: int | None,
+    dtype: str,
+    same: dict[str, str],
+) -> Iterator[Step]:
+    """The nodes that depend on the input; what the others give is put among `constants`.
+
+    A cast to the type that all has anyway is no step: `same` gets the other name of its input. (A
+    condition that is cast is a number only where no known formula has one.)
+    """
+    shapes: set[str] = set()
     for index, proto in enumerate(graph.node, 1):
         node = Node(onnx, proto, f"number {index} of {len(graph.node)}", constants, batch)
+        node.inputs = [same.get(name, name) for name in node.inputs]
         inputs = tuple(name for name in node.inputs if name and name not in constants)
-        cast = node.op == "CastLike" and node.inputs[0] in constants
-        if inputs and not cast:
+        if node.op == "Shape" and inputs:
+            shapes.add(node.outputs[0])
+        elif node.op == "Gather" and node.inputs[0] in shapes and node.only(1, -1) == 0:
+            constants[node.outputs[0]] = np.full(node.required(1).shape, BATCH)
+        elif node.op == "Cast" and inputs and _TYPES.get(node.attribute("to")) == dtype:
+            same[node.outputs[0]] = inputs[0]
+        elif inputs and not (node.op == "CastLike" and node.inputs[0] in constants):
             yield Step(inputs, node.outputs[0], node)
         elif node.op in _FOLDED:
             constants[node.outputs[0]] = _folded(node)
@@ -220,6 +243,10 @@ def _array(onnx: Any, tensor: Any) -> Array:
         array: Array = onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # ValueError, TypeError or the helper's own
         raise ValueError(f"from_onnx: the tensor {tensor.name!r} is damaged: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"from_onnx: the tensor {tensor.name!r} must be numbers, got {array.dtype}"
+        )
     return array
 
 
@@ -256,9 +283,27 @@ def _squeezed(node: Node) -> Array:
     return node.required(0).squeeze(None if axes is None else tuple(axes.ravel().tolist()))
 
 
+_TYPES = {1: "float32", 6: "int32", 7: "int64", 11: "float64"}
+"""ONNX's numbers of element types."""
+
+
+def _cast(node: Node) -> Array:
+    kind = _TYPES.get(node.attribute("to"))
+    if kind is None:
+        raise node.refused("it casts to a type that is not known here")
+    return node.required(0).astype(kind)
+
+
+def _joined(node: Node) -> Array:
+    parts = [node.required(index) for index in range(len(node.inputs))]
+    return np.concatenate(parts, node.attribute("axis"))
+
+
 _FOLDED: dict[str, Callable[[Node], Array]] = {
     "Constant": _constant,
     "Identity": lambda node: node.required(0),
+    "Cast": _cast,
+    "Concat": _joined,
     "CastLike": lambda node: node.required(0),
     "Neg": lambda node: -node.required(0),
     "Sqrt": lambda node: np.sqrt(node.required(0)),

@@ -24,7 +24,8 @@ def from_onnx(source: str | os.PathLike[str] | Any, seed: int | None = None) -> 
     Its nodes must be a chain, with skip connections ``x + f(x)``; the first dimension is the batch.
     Activations and layer normalisation are recognised however exporters write them in simpler
     operators. Numbers that are added or multiplied by column become a `BatchNormalization` that
-    is not `trainable`, one number for all a `Rescaling`.
+    is not `trainable`, one number for all a `Rescaling`. Attributes are float32 in ONNX: they are
+    taken for the shortest decimal numbers that round to them, 0.1 for 0.100000001.
 
     Parameters
     ----------

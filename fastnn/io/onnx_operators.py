@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.io.chains import Chain, Part
 from fastnn.io.expressions import CLOSE
-from fastnn.io.onnx_graph import Node
+from fastnn.io.onnx_graph import BATCH, Node
 from fastnn.kernels.activations import SELU_ALPHA, SELU_SCALE
 from fastnn.layers import (
     Activation,
@@ -190,7 +190,7 @@ def _reshape(node: Node, chain: Chain) -> None:
         chain.shape[index] if length == 0 and copies and index < len(chain.shape) else length
         for index, length in enumerate(rest)
     ]
-    kept = (first == 0 and copies) or first == node.batch
+    kept = (first == 0 and copies) or first in (node.batch, BATCH)
     whole = first == -1 and math.prod(target) == math.prod(chain.shape)
     if not target or not (kept or whole):
         raise node.refused(f"the shape {[first, *rest]} does not keep the rows apart")

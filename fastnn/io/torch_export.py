@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastnn.io.chains import is_own
 from fastnn.io.optional import needed
 from fastnn.io.torch_names import NAMES, other_momentum, transposed
 from fastnn.layers import (
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 def to_torch(model: Sequential) -> Any:
     """The `torch.nn.Sequential` that computes what `model` does, with copies of its weights.
 
-    It has a module for each layer, two where a `Dense` has an activation. What differs in training
-    is told at `from_torch`.
+    It has a module for each layer, two where a `Dense` has an activation. Regularizers and
+    constraints are left out. What else differs in training is told at `from_torch`.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def to_torch(model: Sequential) -> Any:
     if not isinstance(model, Sequential):
         raise TypeError(f"to_torch: model must be a Sequential, got {model!r}")
     model._require_built("to_torch")
-    modules = torch.nn.Sequential(*_modules(model.layers, torch.nn))
+    with torch.random.fork_rng(devices=[]):  # what modules draw at first is not used
+        modules = torch.nn.Sequential(*_modules(model.layers, torch.nn))
     return modules.to(getattr(torch, model.dtype)).eval()
 
 
@@ -83,43 +85,48 @@ def _modules(layers: Sequence[Layer], nn: Any) -> list[Module]:
 
 
 def _module(stage: Layer, layer: Layer, nn: Any) -> Module:
-    """The module that a stage of `layer` is."""
+    """The module that a stage of `layer` is, with its weights."""
+    module = _counterpart(stage, nn) if is_own(stage) else None
+    if module is None:
+        what = stage.activation if isinstance(stage, Activation) else type(stage).__name__
+        raise ValueError(
+            f"to_torch: {layer.label}: {what} of rows of shape {stage.input_shape} has no "
+            "counterpart in PyTorch"
+        )
+    _copy_weights(stage, module)
+    return module
+
+
+def _counterpart(stage: Layer, nn: Any) -> Module | None:
+    """The module that does what a stage does, if there is one."""
     from fastnn.io import torch_modules
 
     shape = stage.input_shape or ()
-    bias = "bias" in stage.weights or "beta" in stage.weights
     match stage:
         case Dense():
-            module = nn.Linear(shape[0], stage.units, bias=bias)
+            return nn.Linear(shape[0], stage.units, bias=stage.use_bias)
         case BatchNormalization() if len(shape) == 1:
             affine = stage.scale or stage.center
             momentum = other_momentum(stage.momentum)
-            module = nn.BatchNorm1d(shape[0], stage.epsilon, momentum, affine=affine)
+            return nn.BatchNorm1d(shape[0], stage.epsilon, momentum, affine=affine)
         case LayerNormalization():
             affine = stage.scale or stage.center
-            module = nn.LayerNorm(shape[-1], stage.epsilon, affine, bias=stage.center)
+            return nn.LayerNorm(shape[-1], stage.epsilon, affine, bias=stage.center)
         case PReLU() if stage.alpha.size in (1, shape[0]) and stage.alpha.size == len(stage.alpha):
-            module = nn.PReLU(stage.alpha.size)
+            return nn.PReLU(stage.alpha.size)
         case Activation() if stage.activation in _ACTIVATIONS:
-            module = _ACTIVATIONS[stage.activation](nn, stage.arguments)
+            return _ACTIVATIONS[stage.activation](nn, stage.arguments)
         case AlphaDropout():
-            module = nn.AlphaDropout(stage.rate)
+            return nn.AlphaDropout(stage.rate)
         case Dropout():
-            module = nn.Dropout(stage.rate)
+            return nn.Dropout(stage.rate)
         case Flatten():
-            module = nn.Flatten()
+            return nn.Flatten()
         case Reshape():
-            module = nn.Sequential(nn.Flatten(), nn.Unflatten(1, stage.output_shape))
+            return nn.Sequential(nn.Flatten(), nn.Unflatten(1, stage.output_shape))
         case Rescaling():
-            module = torch_modules.Rescaling(stage.scale, stage.offset)
-        case _:
-            what = stage.activation if isinstance(stage, Activation) else type(stage).__name__
-            raise ValueError(
-                f"to_torch: {layer.label}: {what} of rows of shape {shape} has no counterpart "
-                "in PyTorch"
-            )
-    _copy_weights(stage, module)
-    return module
+            return torch_modules.Rescaling(stage.scale, stage.offset)
+    return None
 
 
 def _copy_weights(stage: Layer, module: Module) -> None:

@@ -215,7 +215,11 @@ class _TorchReader(Reader):
         name = node.target if isinstance(node.target, str) else node.target.__name__
         if node.op not in ("call_function", "call_method") or name not in FUNCTIONS:
             return None
-        arguments = {k: v for k, v in node.kwargs.items() if k not in WITHOUT_MEANING}
+        arguments = {
+            argument: value
+            for argument, value in node.kwargs.items()
+            if argument not in WITHOUT_MEANING and value is not None
+        }
         positional = list(node.args[1:])
         if name == "flatten" and not positional:
             arguments.setdefault("start_dim", 0)

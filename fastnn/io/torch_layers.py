@@ -47,8 +47,8 @@ FUNCTIONS = {
 }
 """Functions and methods of tensors, and the modules that do the same with the same arguments."""
 
-WITHOUT_MEANING = ("training", "_stacklevel", "dtype")
-"""Arguments of such functions that the modules' have no counterpart to."""
+WITHOUT_MEANING = ("training", "_stacklevel")
+"""Arguments of such functions that the modules have not, nor need."""
 
 
 def array_of(tensor: Any) -> Array:
