@@ -82,8 +82,8 @@ def describe(thing: Any) -> dict[str, Any]:
 def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping[str, Any]) -> Any:
     """The thing that `describe` described: of a class of `custom` if it is so marked, or `known`.
 
-    So a class of the user's never takes the place of one of fastnn's of the same name, nor that of
-    his.
+    So a class of the user's never takes the place of one of fastnn's of the same name, nor this one
+    the place of the user's. What fastnn has in a room that `known` does not list, `custom` may.
     """
 
     def called(kind: str, name: str, table: Mapping[str, Any]) -> Any:
@@ -108,7 +108,7 @@ def make(described: Mapping[str, Any], known: Mapping[str, Any], custom: Mapping
         return value
 
     config = {name: argument(value) for name, value in described["config"].items()}
-    table = custom if described.get("custom") else known
+    table = custom if described.get("custom") else {**custom, **known}
     return called("class", described["class"], table)(**config)
 
 
@@ -287,6 +287,10 @@ class File:
         self.read(name, out)
         return out
 
+    def content(self) -> Content:
+        """The description, and copies of all arrays."""
+        return Content(self.description, {name: self.array(name) for name in sorted(self.names)})
+
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[File]:
@@ -310,3 +314,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[File]:
             yield File(file)
     except (SafetensorError, *wrong, *too_much) as error:
         raise ValueError(f"load: {os.fspath(path)} cannot be loaded: {error}") from error
+
+
+def read(path: str | os.PathLike[str]) -> Content:
+    """What `write` wrote, all of it in memory; see `opened` for what is raised."""
+    with opened(path) as file:
+        return file.content()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
+from fastnn import serialization
 from fastnn.callbacks import Checkpoint
 
 
@@ -31,10 +32,12 @@ def checkpoint(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def contents(path: Path) -> tuple[Any, list[bytes]]:
-    """All that `load` gives, in a form that can be compared."""
+def contents(path: Path) -> tuple[Any, ...]:
+    """All that `load` gives, and all that `resume_from` reads, in a form that can be compared."""
     model = fastnn.load(path)
-    return model.get_config(), [array.tobytes() for array in model._arrays().values()]
+    loaded = model.get_config(), [array.tobytes() for array in model._arrays().values()]
+    description, arrays = serialization.read(path)
+    return *loaded, description, {name: array.tobytes() for name, array in arrays.items()}
 
 
 def flips(content: bytes, count: int, end: int, seed: int = 0) -> Iterator[bytes]:

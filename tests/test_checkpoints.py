@@ -20,10 +20,12 @@ X = np.random.default_rng(1).normal(size=(ROWS, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
 
 
-def trained(*callbacks: Checkpoint, optimizer: Any = "adam", **arguments: Any) -> fastnn.Sequential:
+def trained(
+    *callbacks: Checkpoint, optimizer: Any = "adam", layers: Any = (), **arguments: Any
+) -> fastnn.Sequential:
     """A model that was fitted with these callbacks."""
-    layers = [fastnn.Dense(4, "tanh"), fastnn.Dropout(0.1), fastnn.Dense(1)]
-    model = fastnn.Sequential(layers, input_shape=3, seed=1)
+    every = [fastnn.Dense(4, "tanh"), *layers, fastnn.Dropout(0.1), fastnn.Dense(1)]
+    model = fastnn.Sequential(every, input_shape=3, seed=1)
     model.compile(optimizer, "mse")
     given = {"batch_size": BATCH, "epochs": EPOCHS, "verbose": 0, **arguments}
     model.fit(X, Y, callbacks=list(callbacks), **given)
@@ -78,11 +80,24 @@ def test_a_file_is_of_its_step(tmp_path: Path) -> None:
     )
 
 
-def test_time_passes_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python is asked after every op, and the file is of the end of the step in which it was."""
+class Python(fastnn.Layer):
+    """A layer that exists only there."""
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        return x
+
+    def backward(self, dy: Any) -> Any:
+        return dy
+
+
+@pytest.mark.parametrize("layers", [[], [Python]], ids=["compiled", "in Python"])
+def test_time_passes_within_an_epoch(
+    layers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code is left after every op, and the file is of the end of the step."""
     monkeypatch.setattr(cpu, "_FIRST_BUDGET", 1)
     monkeypatch.setattr(cpu, "SLICE_SECONDS", 1e-9)
-    trained(Checkpoint(tmp_path / "{step}", every_minutes=1e-9))
+    trained(Checkpoint(tmp_path / "{step}", every_minutes=1e-9), layers=[each() for each in layers])
     assert names(tmp_path) == {str(step) for step in range(1, 1 + EPOCHS * 5)}
 
 

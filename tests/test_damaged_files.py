@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 import damage
 import fastnn
 from fastnn import serialization
-from fastnn.layers.base import Layer
 
 
 @pytest.fixture
@@ -49,9 +48,8 @@ def test_a_checkpoint_cut_off_is_refused(path: Path) -> None:
 
 def test_a_changed_byte_of_the_header_is_noticed_or_means_nothing(path: Path) -> None:
     content = damage.checkpoint(path)
-    damaged = damage.flips(content, 300, header_end(content))
-    # What means nothing: spaces, and of what kind arrays are that only `resume_from` reads.
-    assert damage.survivors(path, damaged) < 15
+    # What means nothing: one kind of space for another, at the header's end.
+    assert damage.survivors(path, damage.flips(content, 300, header_end(content))) < 3
 
 
 def test_a_changed_bit_of_a_weight_is_noticed(path: Path) -> None:
@@ -127,10 +125,9 @@ def test_a_description_that_is_none(case: str, path: Path) -> None:
 
 def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Write the file again with its description changed, and the checksums right."""
-    with serialization.opened(path) as file:
-        description = file.description
+    description, arrays = serialization.read(path)
     change(description)
-    serialization.write(path, description, load_file(path))
+    serialization.write(path, description, arrays)
 
 
 def nested(description: dict[str, Any]) -> None:
@@ -203,13 +200,20 @@ def test_own_classes_take_no_place_of_ours(path: Path) -> None:
     assert [type(layer) for layer in loaded.layers] == [fastnn.Dense]
 
 
+def test_a_class_in_another_room_of_ours_can_be_given(path: Path) -> None:
+    elsewhere = type("Elsewhere", (Dense,), {"__module__": "fastnn.elsewhere"})
+    small(elsewhere()).save(path)
+    with pytest.raises(ValueError, match="class Elsewhere is not known"):
+        fastnn.load(path)
+    assert type(fastnn.load(path, {"Elsewhere": elsewhere}).layers[0]) is elsewhere
+
+
 def test_a_file_names_no_class_but_those_to_be_had(path: Path) -> None:
     for name in ("Layer", "Sequential", "Custom", "__import__", "os.system"):
         small().save(path)
         edited(path, lambda d, name=name: d["layers"][0].update({"class": name}))
         with pytest.raises(ValueError, match=f"class {name} is not known"):
             fastnn.load(path)
-    assert issubclass(Dense, Layer)
 
 
 # How files are written

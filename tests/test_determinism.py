@@ -316,13 +316,12 @@ def slices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     places: list[tuple[int, int]] = []
     epoch = cpu.Run.epoch
 
-    def noting(self: cpu.Run, total: int, batch: int, on_pause: Any = None) -> None:
-        def pause() -> None:
+    def noting(self: cpu.Run, total: int, batch: int, on_pause: Any = None, first: int = 0) -> None:
+        def pause() -> bool:
             places.append((int(self.state[cpu.s.POSITION]), int(self.state[cpu.s.PIECE])))
-            if on_pause is not None:
-                on_pause()
+            return on_pause is not None and on_pause()
 
-        epoch(self, total, batch, pause)
+        epoch(self, total, batch, pause, first)
 
     monkeypatch.setattr(cpu.Run, "epoch", noting)
     return places
@@ -367,13 +366,19 @@ def test_an_interruption_anywhere_leaves_whole_steps(
         countdown = itertools.count(last, -1)
 
         def interrupted(
-            self: cpu.Run, total: int, batch: int, on_pause: Any, countdown: Any = countdown
+            self: cpu.Run,
+            total: int,
+            batch: int,
+            on_pause: Any,
+            first: int,
+            countdown: Any = countdown,
         ) -> None:
-            def pause() -> None:
+            def pause() -> bool:
                 if next(countdown) == 0:
                     raise KeyboardInterrupt
+                return False
 
-            epoch(self, total, batch, pause)
+            epoch(self, total, batch, pause, first)
 
         model = network()
         with monkeypatch.context() as patch:

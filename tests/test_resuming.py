@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +170,16 @@ def test_callbacks_remember_all_that_they_decide_by(make: Callable[[], Any]) -> 
     assert len(decided) > 3
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cpu, "TEAM_COST", 0)
+    fastnn.set_num_threads(request.param)
+    yield
+    fastnn.set_num_threads(None)
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.usefixtures("threads")
 def test_a_pause_within_a_step_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that time asks for are of whole steps, wherever Python was asked."""
     monkeypatch.setattr(cpu, "_FIRST_BUDGET", 1)
@@ -384,14 +394,12 @@ def test_another_fit_is_refused(case: str, built: bool, halfway: Path) -> None:
 
 def test_a_saved_model_is_no_fit(tmp_path: Path) -> None:
     whole_fit(epochs=1).save(tmp_path / "a")
-    refused(tmp_path / "a", "it holds no fit that could go on; the callback Checkpoint writes such")
+    refused(tmp_path / "a", "it holds no fit to go on from; the callback Checkpoint writes such")
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Write the file again with what it says of the fit changed, and the checksums right."""
-    with serialization.opened(path) as file:
-        description = file.description
-        arrays = {name: file.array(name) for name in file.names}
+    description, arrays = serialization.read(path)
     change(description["fit"])
     serialization.write(path, description, arrays)
 
@@ -412,6 +420,14 @@ def test_a_file_that_lies_about_the_fit(
 ) -> None:
     edited(halfway, change)
     refused(halfway, message)
+
+
+def test_an_array_of_another_kind_is_refused(halfway: Path) -> None:
+    for change in (lambda a: a[:-1], lambda a: a.astype(np.float64)):
+        description, arrays = serialization.read(halfway)
+        arrays["optimizer.m"] = change(arrays["optimizer.m"])
+        serialization.write(halfway, description, arrays)
+        refused(halfway, r"optimizer\.m must be float32 \(\d+,\), got float")
 
 
 def test_a_file_names_no_file_to_be_removed(halfway: Path) -> None:

@@ -209,6 +209,16 @@ def test_averaged_weights_and_their_average_come_back(path: Path) -> None:
     assert loaded.parameters.tobytes() == model.parameters.tobytes()
 
 
+def test_what_overflowed_in_an_optimizer_does_not_keep_weights_from_coming_back(path: Path) -> None:
+    """As after a divergence, which leaves the weights finite."""
+    model = network()
+    model.flat().slots["v"][3] = np.inf
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert np.isinf(loaded.flat().slots["v"][3])
+    assert loaded.parameters.tobytes() == model.parameters.tobytes()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_come_back(name: str, path: Path) -> None:
     model = fastnn.Sequential([fastnn.Dense(3, "sigmoid")], (FEATURES,), seed=1)

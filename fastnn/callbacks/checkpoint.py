@@ -85,11 +85,7 @@ class Checkpoint(Monitor):
         self.save_best_only = bool(save_best_only)
         self.every_epochs = _count("every_epochs", every_epochs)
         self.every_steps = _count("every_steps", every_steps)
-        self.every_minutes = (
-            None
-            if every_minutes is None
-            else checks.number("Checkpoint", "every_minutes", every_minutes, "(0, inf)")
-        )
+        self.every_minutes = _number("every_minutes", every_minutes, "(0, inf)")
         self.keep_last = _count("keep_last", keep_last)
         if keep_last is not None and not fields:
             raise ValueError(
@@ -103,12 +99,8 @@ class Checkpoint(Monitor):
             )
         if self.every_epochs is None and not within:
             self.every_epochs = 1
-        self.initial_value_threshold = (
-            None
-            if initial_value_threshold is None
-            else checks.number(
-                "Checkpoint", "initial_value_threshold", initial_value_threshold, "(-inf, inf)"
-            )
+        self.initial_value_threshold = _number(
+            "initial_value_threshold", initial_value_threshold, "(-inf, inf)"
         )
         self._reset()
 
@@ -185,6 +177,10 @@ class Checkpoint(Monitor):
 
 def _count(argument: str, value: int | None) -> int | None:
     return None if value is None else checks.integer("Checkpoint", argument, value, 1)
+
+
+def _number(argument: str, value: float | None, interval: str) -> float | None:
+    return None if value is None else checks.number("Checkpoint", argument, value, interval)
 
 
 def _fields(path: str | os.PathLike[str]) -> list[str]:

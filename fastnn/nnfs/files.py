@@ -139,9 +139,7 @@ def _known() -> dict[str, type]:
 def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """The description and the arrays of a file of the given kind."""
     _refuse_pickle(path)
-    with serialization.opened(path) as file:
-        described = file.description
-        arrays = {name: file.array(name) for name in file.names}
+    described, arrays = serialization.read(path)
     if described.get("nnfs") != kind:
         raise ValueError(f"load: {os.fspath(path)} holds no {kind} of fastnn.nnfs")
     return described, arrays

@@ -79,11 +79,7 @@ class Fitting:
             )
             self.batch = min(self.batch, len(self.data.x))
             self._check_monitors()
-            self.standing = None
-            if self.checkpoints or resume_from is not None:  # a model that no file can hold may fit
-                self.arguments = resuming.arguments(self)
-            if resume_from is not None:
-                self.standing = self._found(resume_from)
+            self.standing = self._found(resume_from)
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -107,7 +103,11 @@ class Fitting:
                 callback.check(self.model)
 
     def _found(self, resume_from: Any) -> resuming.Standing | None:
-        """The checkpoint to go on from."""
+        """The checkpoint to go on from, if there is one; `arguments`, where files have to do."""
+        if self.checkpoints or resume_from is not None:  # else the model need fit in no file
+            self.arguments = resuming.arguments(self)
+        if resume_from is None:
+            return None
         if not isinstance(resume_from, (str, os.PathLike)):
             raise TypeError(f"fit: resume_from must be a path, got {resume_from!r}")
         return resuming.find(resume_from, self)

@@ -11,7 +11,7 @@ from fastnn.callbacks import Checkpoint, Lowering
 from fastnn.kernels import state as s
 from fastnn.layers.base import leaves
 from fastnn.optimizers import LBFGS
-from fastnn.training import planner
+from fastnn.training import planner, resuming
 from fastnn.training.fit import Fitting
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ class FullBatchFitting(Fitting):
             if layer.trained and layer._constraints:
                 raise ValueError(f"LBFGS: {layer.label}: it minimises without constraints")
 
-    def _found(self, resume_from: Any) -> Any:
-        """Refuse: what SciPy has learnt of the loss is in no file."""
-        raise ValueError(
-            "fit: resume_from: a fit by LBFGS cannot go on from a file; load it, and fit anew"
-        )
+    def _found(self, resume_from: Any) -> resuming.Standing | None:
+        """Refuse to go on: what SciPy has learnt of the loss is in no file."""
+        if resume_from is not None:
+            raise ValueError(
+                "fit: resume_from: a fit by LBFGS cannot go on from a file; load it, and fit anew"
+            )
+        return super()._found(None)
 
     def _train(self) -> None:
         """Minimise; the parameters end as those of the last iteration, whatever happens."""

@@ -147,22 +147,20 @@ def find(path: str | os.PathLike[str], fitting: Fitting) -> Standing | None:
 def _read(path: Path) -> Standing:
     """The checkpoint in a file, all of it in memory and undamaged."""
     with serialization.opened(path) as file:
-        described = file.description
-        if "fit" not in described:
-            raise ValueError(
-                "it holds no fit that could go on; the callback Checkpoint writes such"
-            )
-        arrays = {name: file.array(name) for name in file.names}
+        if "fit" not in file.description:
+            raise ValueError("it holds no fit to go on from; the callback Checkpoint writes such")
+        described, arrays = file.content()
         fit = serialization.joined(described["fit"], arrays)
+        of_model = {name: a for name, a in arrays.items() if not name.startswith(PREFIX)}
         return Standing(
-            Content(described, {n: a for n, a in arrays.items() if not n.startswith(PREFIX)}),
-            checks.integer("load", "epoch", fit["epoch"], 0),
-            checks.integer("load", "first", fit["first"], 0),
-            fit["sums"],
-            bool(fit["stopped"]),
-            History.of(fit["history"]),
-            list(fit["callbacks"]),
-            dict(fit["arguments"]),
+            model=Content(described, of_model),
+            epoch=checks.integer("load", "epoch", fit["epoch"], 0),
+            first=checks.integer("load", "first", fit["first"], 0),
+            sums=fit["sums"],
+            stopped=bool(fit["stopped"]),
+            history=History.of(fit["history"]),
+            callbacks=list(fit["callbacks"]),
+            arguments=dict(fit["arguments"]),
         )
 
 
@@ -185,9 +183,9 @@ def _check(standing: Standing, path: Path, fitting: Fitting) -> None:
     if set(own) != set(given):
         raise ValueError(f"fit: resume_from: arrays are {sorted(given)}, not {sorted(own)}")
     for name, array in own.items():
-        if given[name].dtype != array.dtype:
-            raise ValueError(f"fit: resume_from: {name} must be {array.dtype}")
-        checks.like(given[name], f"fit: resume_from: {name}", array)
+        kinds = [f"{each.dtype} {each.shape}" for each in (array, given[name])]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"fit: resume_from: {name} must be {kinds[0]}, got {kinds[1]}")
 
 
 def _difference(there: Any, here: Any, place: str) -> str | None:
