@@ -412,14 +412,26 @@ def test_wrong_arguments_are_refused(name: str) -> None:
         call()
 
 
+def test_assigned_parameters_of_other_shapes_are_refused() -> None:
+    layer = nnfs.Layer_Dense(3, 2)
+    layer.biases = np.zeros((1, 1))
+    with pytest.raises(ValueError, match=r"biases must have shape \(1, 2\), got \(1, 1\)"):
+        layer.forward(X)
+    layer.weights = np.zeros(3)
+    with pytest.raises(ValueError, match=r"weights must have shape .*, got \(3,\)"):
+        layer.forward(X)
+
+
 def test_gradients_of_other_shapes_are_refused() -> None:
-    layer, relu = nnfs.Layer_Dense(3, 2), nnfs.Activation_ReLU()
+    layer, relu, dropout = nnfs.Layer_Dense(3, 2), nnfs.Activation_ReLU(), nnfs.Layer_Dropout(0.5)
     layer.forward(X)
     relu.forward(layer.output)
+    dropout.forward(layer.output)
     for call in (
         lambda: layer.backward(np.ones((3, 2))),
         lambda: layer.backward(np.ones((4, 3))),
         lambda: relu.backward(np.ones((4, 3))),
+        lambda: dropout.backward(np.ones((4, 1))),
     ):
         with pytest.raises(ValueError, match="dvalues must have"):
             call()

@@ -79,8 +79,10 @@ def data(kind: str = "softmax", rows: int = 37) -> tuple[Any, Any]:
     }[kind]
 
 
-def steps_in_python(model: Any, x: Any, y: Any, batch_size: int | None) -> training.Steps:
-    return training.EagerSteps(model, x, y, batch_size or len(x))
+def steps_in_python(
+    model: Any, x: Any, y: Any, batch_size: int | None, validation_data: Any
+) -> training.Steps:
+    return training.EagerSteps(model, x, y, batch_size or len(x), validation_data)
 
 
 L2 = {"weight_regularizer_l2": 0.01, "bias_regularizer_l2": 0.02}
@@ -350,6 +352,10 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "validation": (
         lambda m: m.train(X, Y, validation_data=(X,)), ValueError, r"must be \(X, y\), got 1",
     ),
+    "held labels": (
+        lambda m: m.train(X, Y, batch_size=8, validation_data=(X, Y + 1)),
+        ValueError, "y_val must hold labels from 0 to 2, got 3",
+    ),
     "parameters": (lambda m: m.set_parameters([]), ValueError, "those of 2 layers, got 0"),
 }  # fmt: skip
 
@@ -388,7 +394,9 @@ def test_saved_models_and_parameters_go_on_alike(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other.predict(X), expected)
     code = (
         "import sys, numpy as np; from fastnn.nnfs import Model; "
-        "model = Model.load(sys.argv[1]); np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))"
+        "model = Model.load(sys.argv[1]); "
+        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]))); "
+        "assert 'numba' not in sys.modules"
     )
     np.save(tmp_path / "x.npy", X)
     subprocess.run(

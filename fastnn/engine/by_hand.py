@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 KEPT_OPS = 1024
 """Ops laid out that a thread keeps; then it begins anew."""
 
-
 ROOM_ITEMS = 1 << 17
 """Numbers that a thread keeps room for in one place; larger arrays are made anew."""
 

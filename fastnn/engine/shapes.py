@@ -40,10 +40,11 @@ TEAM_COST = 300_000
 """A step estimated to take less than this, in nanoseconds of one core, runs on one thread."""
 
 
-ROUNDED_PRODUCTS = 100_000
+ROUNDED_PRODUCTS = 80_000
 """Products N·I·O of a dense layer up to which the ops called ``_rounded`` are faster than to copy
-arrays into float64 and the results back (300 rows through 2-64 and 64-3, forward and back: 61 µs
-with, 121 µs without; 128 rows through 128-10: 70 and 66 µs)."""
+arrays into float64 and the results back (a layer by hand, forward and back, least of 41 times on
+Sapphire Rapids: 300 rows through 2-64 in 44 µs with them, 74 without; through 64-3 in 49 and 76;
+128 rows through 64-10 in 56 and 59; 100 rows through 32-32 in 69 and 51)."""
 
 
 def rounds(rows: int, inputs: int, outputs: int) -> bool:

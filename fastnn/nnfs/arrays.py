@@ -77,11 +77,17 @@ def rows(value: Any, argument: str, width: int, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def targets(y_true: Any, like: Array) -> Array:
-    """`y_true` in shape and element type of the predictions `like`; (N,) also for one column."""
-    y = real(y_true, "y_true", like.dtype)
-    if y.shape == like.shape:
-        return y
-    if y.size == like.size and 1 in (y.ndim, like.ndim):
-        return y.reshape(like.shape)
-    raise ValueError(f"y_true must have shape {like.shape}, got {y.shape}")
+def like(value: Any, argument: str, other: Array) -> Array:
+    """The same in shape and type of another array."""
+    array = real(value, argument, other.dtype)
+    if array.shape != other.shape:
+        raise ValueError(f"{argument} must have shape {other.shape}, got {array.shape}")
+    return array
+
+
+def targets(y_true: Any, predictions: Array) -> Array:
+    """`y_true` in shape and type of the predictions; also a vector for those of one column."""
+    y = real(y_true, "y_true", predictions.dtype)
+    if y.size == predictions.size and 1 in (y.ndim, predictions.ndim):
+        y = y.reshape(predictions.shape)
+    return like(y, "y_true", predictions)

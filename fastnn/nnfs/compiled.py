@@ -169,7 +169,7 @@ def _metric(accuracy: Any) -> Metric:
 class CompiledSteps:
     """The steps of a model over rows X with targets y, `batch` in each."""
 
-    def __init__(self, model: Model, X: Any, y: Any, batch: int) -> None:
+    def __init__(self, model: Model, X: Any, y: Any, batch: int, validation_data: Any) -> None:
         self._model, self._batch, self._next = model, batch, 0
         self._dense = [layer for layer in model.layers if type(layer) is layers.Layer_Dense]
         first = self._dense[0].weights
@@ -178,6 +178,7 @@ class CompiledSteps:
         )
         self._loss = check_loss(LOSSES[type(model.loss)])
         x, targets = self._data(X, y, "X", "y")
+        self._held = self._validation(validation_data)
         model.accuracy.init(y)
         net.compile(_Update(model.optimizer), self._loss, [_metric(model.accuracy)])
         net.state[s.STEP] = model.optimizer.iterations
@@ -194,6 +195,13 @@ class CompiledSteps:
         x = checks.features(X, of_x, net.input_shape, net.dtype)
         y = checks.targets(y, of_y, len(x), net.output_shape, self._loss.targets, net.dtype)
         return x, y.array
+
+    def _validation(self, given: Any) -> planner.Sources | None:
+        """Validation data as steps take them."""
+        if given is None:
+            return None
+        x, y = given
+        return planner.Sources(*self._data(x, y, "X_val", "y_val"))
 
     def _seed(self) -> int:
         """Of dropout's masks, if there are any: a draw from NumPy's generator."""
@@ -297,10 +305,10 @@ class CompiledSteps:
         accuracy.accumulated_sum += figures["accuracy"] * answers
         accuracy.accumulated_count += answers
 
-    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
-        """Do what `Model.evaluate` does, in compiled code, for any batch size as for all rows."""
-        x, y = self._data(X_val, y_val, "X_val", "y_val")
+    def evaluate(self, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does, in compiled code; the batch size makes no difference."""
+        assert self._held is not None
         self._model.loss.new_pass()
         self._model.accuracy.new_pass()
-        self._accumulate(self._net.evaluate_checked(planner.Sources(x, y)), len(x))
+        self._accumulate(self._net.evaluate_checked(self._held), len(self._held.x))
         self._model.print_validation()

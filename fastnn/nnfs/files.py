@@ -140,7 +140,7 @@ def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict
     """The description and the arrays of a file of the given kind."""
     _refuse_pickle(path)
     described, arrays = serialization.read(path)
-    if described.get("nnfs") != kind:
+    if not isinstance(described, dict) or described.get("nnfs") != kind:
         raise ValueError(f"load: {os.fspath(path)} holds no {kind} of fastnn.nnfs")
     return described, arrays
 

@@ -94,48 +94,44 @@ class Layer_Dense:
 
     def forward(self, inputs: Any, training: bool = True) -> None:
         """Set `output` for rows `inputs` (N, n_inputs)."""
-        weights = arrays.real(self.weights, "weights")
+        weights, biases = self._parameters()
         width, neurons = weights.shape
         x = arrays.rows(inputs, "inputs", width, weights.dtype)
-        biases = arrays.real(self.biases, "biases", weights.dtype)
         output = np.empty((len(x), neurons), weights.dtype)
         if shapes.rounds(len(x), width, neurons):
             flat = biases.reshape(-1)
             by_hand.op("dense_forward_rounded", y=output, x=x, w=weights, b=flat)
         else:
-            product = by_hand.room("y", output.shape)
-            by_hand.op("dense_forward", y=product, x=_wide("x", x), w=_wide("w", weights), b=None)
-            output[...] = product
+            y = _room("y", output)
+            by_hand.op("dense_forward", y=y, x=_wide("x", x), w=_wide("w", weights), b=None)
+            _round(output, y)
             output += biases
         self.inputs, self.output = inputs, output
 
     def backward(self, dvalues: Any) -> None:
         """Set `dweights`, `dbiases` and `dinputs` for the gradient `dvalues` (N, n_neurons)."""
-        weights = arrays.real(self.weights, "weights")
+        weights, biases = self._parameters()
         (width, neurons), dtype = weights.shape, weights.dtype
         x = arrays.rows(self.inputs, "inputs", width, dtype)
         dy = arrays.rows(dvalues, "dvalues", neurons, dtype)
         if len(dy) != len(x):
             raise ValueError(f"dvalues must have {len(x)} rows like inputs, got {len(dy)}")
         self.dweights, self.dinputs = np.empty_like(weights), np.empty_like(x)
-        self._products(x, dy, weights)
+        _backward(self.dweights, self.dinputs, x, dy, weights)
         self.dbiases = np.add.reduce(dy, axis=0, keepdims=True)
         l1, l2 = self.weight_regularizer_l1, self.weight_regularizer_l2
         _add_slope(self.dweights, weights, l1, l2)
-        biases = arrays.real(self.biases, "biases", dtype)
         _add_slope(self.dbiases, biases, self.bias_regularizer_l1, self.bias_regularizer_l2)
 
-    def _products(self, x: Array, dy: Array, weights: Array) -> None:
-        """Write the two products of the way back."""
-        if shapes.rounds(len(x), *weights.shape):
-            dw, dx = self.dweights, self.dinputs
-            by_hand.op("dense_backward_rounded", dw=dw, dx=dx, x=x, dy=dy, w=weights)
-            return
-        dw, dx = by_hand.room("dw", weights.shape), by_hand.room("dx", x.shape)
-        wide_dy = _wide("dy", dy)
-        by_hand.op("dense_backward_kernel", dw=dw, db=None, x=_wide("x", x), dy=wide_dy)
-        by_hand.op("dense_backward_input", dx=dx, dy=wide_dy, w=_wide("w", weights))
-        self.dweights[...], self.dinputs[...] = dw, dx
+    def _parameters(self) -> tuple[Array, Array]:
+        """`weights` (I, O) and `biases`, of O numbers, as kernels read them."""
+        weights = arrays.real(self.weights, "weights")
+        if weights.ndim != 2:
+            raise ValueError(f"weights must have shape (n_inputs, n_neurons), got {weights.shape}")
+        biases = arrays.real(self.biases, "biases", weights.dtype)
+        if biases.size != weights.shape[1]:
+            raise ValueError(f"biases must have shape (1, {weights.shape[1]}), got {biases.shape}")
+        return weights, biases
 
     def get_parameters(self) -> tuple[Array, Array]:
         """`weights` and `biases`."""
@@ -150,6 +146,18 @@ class Layer_Dense:
         self.weights, self.biases = checked["weights"], checked["biases"]
 
 
+def _backward(dweights: Array, dinputs: Array, x: Array, dy: Array, weights: Array) -> None:
+    """Write the two products of the way back: xᵀ·dy and dy·weightsᵀ."""
+    if shapes.rounds(len(x), *weights.shape):
+        by_hand.op("dense_backward_rounded", dw=dweights, dx=dinputs, x=x, dy=dy, w=weights)
+        return
+    dw, dx, wide_dy = _room("dw", dweights), _room("dx", dinputs), _wide("dy", dy)
+    by_hand.op("dense_backward_kernel", dw=dw, db=None, x=_wide("x", x), dy=wide_dy)
+    by_hand.op("dense_backward_input", dx=dx, dy=wide_dy, w=_wide("w", weights))
+    _round(dweights, dw)
+    _round(dinputs, dx)
+
+
 def _wide(place: str, array: Array) -> Array:
     """`array` in float64: itself if it is, or a copy in the `place` of that name."""
     if array.dtype == np.float64:
@@ -157,6 +165,17 @@ def _wide(place: str, array: Array) -> Array:
     copy = by_hand.room(place, array.shape)
     copy[...] = array
     return copy
+
+
+def _room(place: str, result: Array) -> Array:
+    """Room in float64 for what `result` will be rounded from: `result` itself if it is float64."""
+    return result if result.dtype == np.float64 else by_hand.room(place, result.shape)
+
+
+def _round(result: Array, wide: Array) -> None:
+    """Fill `result` from such room."""
+    if result is not wide:
+        result[...] = wide
 
 
 def _add_slope(gradient: Array, parameters: Array, l1: float, l2: float) -> None:
@@ -208,7 +227,7 @@ class Layer_Dropout:
 
     def backward(self, dvalues: Any) -> None:
         """Set `dinputs`: `dvalues` times the last mask."""
-        self.dinputs = arrays.real(dvalues, "dvalues") * self.binary_mask
+        self.dinputs = arrays.like(dvalues, "dvalues", self.binary_mask) * self.binary_mask
 
 
 class Layer_Input:

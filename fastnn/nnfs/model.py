@@ -128,13 +128,14 @@ class Model:
             raise ValueError(
                 f"train: validation_data must be (X, y), got {len(validation_data)} values"
             )
-        with training.steps_of(self, X, y, batch) as steps:
+        validated = validation_data is not None
+        with training.steps_of(self, X, y, batch, validation_data) as steps:
             if batch is None:
                 self._train_whole(steps, count, every)
-                if validation_data is not None:
-                    steps.evaluate(*validation_data, None)
+                if validated:
+                    steps.evaluate(None)
             else:
-                self._train_in_batches(steps, count, every, validation_data, batch)
+                self._train_in_batches(steps, count, every, batch, validated)
 
     def _train_whole(self, steps: training.Steps, epochs: int, print_every: int) -> None:
         done = 0
@@ -146,12 +147,7 @@ class Model:
                 print(f"epoch: {done}, {self._line(*figures)}")
 
     def _train_in_batches(
-        self,
-        steps: training.Steps,
-        epochs: int,
-        print_every: int,
-        validation_data: tuple[Any, Any] | None,
-        batch_size: int,
+        self, steps: training.Steps, epochs: int, print_every: int, batch_size: int, validated: bool
     ) -> None:
         last = steps.per_epoch - 1
         for epoch in range(1, epochs + 1):
@@ -163,8 +159,8 @@ class Model:
                 print(f"step: {step}, {self._line(*figures)}")
             losses = self.loss.calculate_accumulated(include_regularization=True)
             print(f"training, {self._line(self.accuracy.calculate_accumulated(), *losses)}")
-            if validation_data is not None:
-                steps.evaluate(*validation_data, batch_size)
+            if validated:
+                steps.evaluate(batch_size)
 
     def _line(self, accuracy: float, data_loss: float, regularization_loss: float) -> str:
         """A step's or an epoch's figures as the book prints them."""

@@ -88,9 +88,7 @@ class _Optimizer:
         finite = True
         for name, kind in PARAMETERS:
             w = _own(layer, name)
-            g = arrays.real(getattr(layer, f"d{name}"), f"d{name}", w.dtype)
-            if g.shape != w.shape:
-                raise ValueError(f"d{name} must have shape {w.shape}, got {g.shape}")
+            g = arrays.like(getattr(layer, f"d{name}"), f"d{name}", w)
             kept = {}
             for vector in self.vectors:
                 if not hasattr(layer, f"{kind}_{vector}"):
@@ -109,9 +107,7 @@ class _Optimizer:
 def _own(layer: Any, name: str, like: Array | None = None) -> Array:
     """A layer's array as an op can change it: it itself, or a copy that takes its place."""
     value = getattr(layer, name)
-    array = arrays.real(value, name, None if like is None else like.dtype)
-    if like is not None and array.shape != like.shape:
-        raise ValueError(f"{name} must have shape {like.shape}, got {array.shape}")
+    array = arrays.real(value, name) if like is None else arrays.like(value, name, like)
     if array is not value or not array.flags.writeable:
         array = array.copy()
         setattr(layer, name, array)

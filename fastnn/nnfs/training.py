@@ -25,8 +25,8 @@ class Steps(Protocol):
             Of the last of them.
         """
 
-    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
-        """Do what `Model.evaluate` does, as the model now stands."""
+    def evaluate(self, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does on the validation data."""
 
     def __enter__(self) -> Steps:
         """Take what is needed."""
@@ -40,21 +40,22 @@ class Steps(Protocol):
         """Give it back."""
 
 
-def steps_of(model: Model, X: Any, y: Any, batch_size: int | None) -> Steps:
+def steps_of(model: Model, X: Any, y: Any, batch_size: int | None, validation_data: Any) -> Steps:
     """The steps of `model` over rows X with targets y, `batch_size` in each, or all."""
     if len(X) == 0 or len(X) != len(y):
         raise ValueError(f"train: X and y must have equally many rows, got {len(X)} and {len(y)}")
     batch = min(batch_size or len(X), len(X))
     if compiled.takes(model):
-        return compiled.CompiledSteps(model, X, y, batch)
-    return EagerSteps(model, X, y, batch)
+        return compiled.CompiledSteps(model, X, y, batch, validation_data)
+    return EagerSteps(model, X, y, batch, validation_data)
 
 
 class EagerSteps:
     """Each step in Python, by the methods of the model's parts."""
 
-    def __init__(self, model: Model, X: Any, y: Any, batch: int) -> None:
+    def __init__(self, model: Model, X: Any, y: Any, batch: int, validation_data: Any) -> None:
         self._model, self._x, self._y, self._batch = model, X, y, batch
+        self._held = validation_data
         self._first = 0
         self.per_epoch = -(-len(X) // batch)
         model.accuracy.init(y)
@@ -77,9 +78,9 @@ class EagerSteps:
             self._step()
         return self._step()
 
-    def evaluate(self, X_val: Any, y_val: Any, batch_size: int | None) -> None:
-        """Do what `Model.evaluate` does."""
-        self._model.evaluate(X_val, y_val, batch_size=batch_size)
+    def evaluate(self, batch_size: int | None) -> None:
+        """Do what `Model.evaluate` does on the validation data."""
+        self._model.evaluate(*self._held, batch_size=batch_size)
 
     def _step(self) -> tuple[Any, Any, Any]:
         model, rows = self._model, slice(self._first, self._first + self._batch)
