@@ -50,7 +50,7 @@ def test_pass_as_they_are(tmp_path: Path) -> None:
     assert "the classes were fastnn's" in done.stdout
     collected = re.search(r"collected (\d+) items", done.stdout)
     assert collected is not None
-    assert int(collected[1]) >= 59
+    assert int(collected[1]) >= 50  # 59 in scikit-learn 1.9
     # All of them, and of nothing else: no skip, no expected failure, no warning.
     summary = done.stdout.splitlines()[-1]
     assert re.fullmatch(rf"=+ {collected[1]} passed in .*", summary), summary

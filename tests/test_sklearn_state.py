@@ -138,6 +138,20 @@ def test_parameters_that_make_the_network_count_at_once() -> None:
     agreed("classifier", act, **QUICK)
 
 
+def test_lists_that_are_parameters_count_as_they_are_now() -> None:
+    own = ours("classifier", activation=["relu"], dropout=[0.0], **QUICK)
+    quietly(lambda: own.fit(X, Y))
+    own.activation[0] = "tanh"
+    hidden = np.tanh(X @ own.coefs_[0] + own.intercepts_[0])
+    expected = (hidden @ own.coefs_[1] + own.intercepts_[1]).argmax(axis=1)
+    np.testing.assert_array_equal(own.predict(X), expected)
+    plain = copy.deepcopy(own)
+    own.dropout[0] = 0.9
+    for estimator in (own, plain):
+        estimator.partial_fit(X, Y)
+    assert (own.coefs_[0] != plain.coefs_[0]).any()
+
+
 LIVES: list[tuple[dict[str, Any], Any, Any]] = [
     ({"solver": "lbfgs"}, X[:, :9], Y % 2),
     ({"batch_norm": True, "dropout": 0.5, "early_stopping": True}, X, Y),

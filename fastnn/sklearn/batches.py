@@ -74,7 +74,7 @@ class Batches:
         if self.sources.x.dtype.itemsize > np.dtype(dtype).itemsize:
             checks.finite(self.sources.x, "X", dtype)
         if not estimator.shuffle and self._given is not None:
-            self._weigh(self._given)
+            self.weigh(self._given)
 
     def begin_epoch(self) -> None:
         """Put the rows in a new order, drawn as scikit-learn draws it."""
@@ -85,9 +85,9 @@ class Batches:
         self._estimator._random_state.shuffle(places)
         order[:] = order[places]
         if self._given is not None:
-            self._weigh(self._given[order], order)
+            self.weigh(self._given[order], order)
 
-    def _weigh(self, ordered: Array, order: Any = slice(None)) -> None:
+    def weigh(self, ordered: Array, order: Any = slice(None)) -> None:
         """Make weights and scales of the rows' own weights, in the order of the epoch."""
         sums = np.add.reduceat(ordered, self._firsts)
         if (sums == 0).any():

@@ -33,7 +33,7 @@ class FullBatch:
         # Rows' order is of no account here, and reading them as they stand needs none.
         self._batches.sources = self._batches.sources._replace(order=None)
         if data.sample_weight is not None:
-            self._batches._weigh(np.asarray(data.sample_weight, np.float64))
+            self._batches.weigh(np.asarray(data.sample_weight, np.float64))
         layers = [layer for layer in model.layers if "kernel" in layer.params]
         self._gradients = [layer.grads[name] for name in ("kernel", "bias") for layer in layers]
 

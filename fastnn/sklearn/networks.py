@@ -89,11 +89,12 @@ def loss_of(estimator: Any) -> tuple[losses.Loss, float, float]:
 
 def recipe_of(estimator: Any) -> tuple[Any, ...]:
     """All that the network's layers are made of besides the shapes of `coefs_`."""
+    activation, dropout = estimator.activation, estimator.dropout
     return (
-        estimator.activation,
+        tuple(activation) if isinstance(activation, list) else activation,  # a list may change
         estimator.out_activation_,
         estimator.alpha,
-        estimator.dropout,
+        tuple(dropout) if isinstance(dropout, list) else dropout,
         estimator.batch_norm,
         estimator.dtype,
         estimator.device,
