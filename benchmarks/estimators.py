@@ -37,7 +37,7 @@ from sklearn.model_selection import GridSearchCV
 from {module} import MLPClassifier
 X, y = load_digits(return_X_y=True)
 search = GridSearchCV(
-    MLPClassifier(random_state=0, max_iter=50),
+    MLPClassifier(random_state=0),
     {{"alpha": [1e-5, 1e-4, 1e-3], "learning_rate_init": [1e-3, 1e-2],
      "hidden_layer_sizes": [(50,), (100,)]}},
     cv=3, n_jobs={jobs},
@@ -189,7 +189,7 @@ def search() -> rounds.Times:
         f"scikit-learn, {way}": turn("sklearn.neural_network", *how) for way, how in THEIRS.items()
     }
     turns["fastnn, threading, 2"]()
-    return rounds.alternate(turns, rounds.Pace(0.0, least=3, slow=3, most=3))
+    return rounds.alternate(turns, rounds.Pace(0.0, least=3, slow=1, most=3))
 
 
 def text(report: dict[str, Any]) -> str:
