@@ -74,6 +74,7 @@ def _model(file: serialization.File, custom: dict[str, Any]) -> Sequential:
         file.read(name, array)
         checks.finite(array.reshape(-1), name, array.dtype.name)
     model._take_counts(described)
+    model.preprocessing = described.get("preprocessing")
     return model
 
 
