@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -448,10 +450,61 @@ def test_the_benchs_contestants_learn_and_answer() -> None:
     x = 3 * np.eye(case.sizes[0], dtype=np.float32)[y]
     for library in bench.LIBRARIES.values():
         pytest.importorskip(library.module, reason=f"{library.module} is not installed")
-        contestant = library.make(case, x, y)
+        contestant = library.contestant(case, x, y)
         for _ in range(2):
             contestant.train()
         probabilities = np.asarray(contestant.predict())
         assert probabilities.shape == (1, case.sizes[-1])
         assert_close(probabilities.sum(), 1.0, "float32")
         assert probabilities[0, y[0]] > 0.5
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still unless it is added to."""
+    now = [0.0]
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_bench_tells_medians_and_ratios_of_turns(clock: list[float]) -> None:
+    calls = {"quick": 0, "other": 0, "slow": 0}
+
+    def taking(name: str, seconds: float) -> bench.Contestant:
+        def call() -> None:
+            calls[name] += 1
+            clock[0] += seconds
+
+        return bench.Contestant(call, call)
+
+    seconds = {"quick": 0.25, "other": 0.75, "slow": 2.0}
+    contestants = {name: taking(name, each) for name, each in seconds.items()}
+    assert bench.compare(contestants, "train") == {
+        name: {"seconds": each, "ratio": 4 * each} for name, each in seconds.items()
+    }
+    assert calls == {"quick": 7, "other": 7, "slow": 4}  # two of them before
+
+
+def test_a_contestant_gets_the_threads_with_which_it_is_faster(clock: list[float]) -> None:
+    used = [0]
+
+    @contextlib.contextmanager
+    def threads(count: int) -> Iterator[None]:
+        used[0] = count
+        yield
+        used[0] = 0
+
+    def train() -> None:
+        clock[0] += used[0]
+
+    def make(case: Any, x: Any, y: Any) -> bench.Contestant:
+        return bench.Contestant(train, train)
+
+    before = fastnn.get_num_threads()
+    fastnn.set_num_threads(2)
+    try:
+        chosen = bench.Library("none", make, threads).contestant(bench.CASES[0], None, None)
+    finally:
+        fastnn.set_num_threads(before)
+    with chosen.limited():
+        assert used == [1]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import importlib.util
 import json
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 SECONDS = 0.15
 """Of a contestant's turn, about."""
 
-ROUNDS = 5
+ROUNDS, SLOW_ROUNDS = 5, 2
+"""Turns of each contestant; the second of one whose turn takes more than a second."""
 
 LEARNING_RATE = 1e-3
 
@@ -52,10 +55,13 @@ class Contestant(NamedTuple):
         Does an epoch of `STEPS` steps.
     predict : callable
         Answers for one row.
+    limited : callable
+        A context that has the library use the threads with which it trains fastest.
     """
 
     train: Callable[[], object]
     predict: Callable[[], object]
+    limited: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
 
 
 def add(commands: Any) -> None:
@@ -68,7 +74,7 @@ def add(commands: Any) -> None:
         """
         Compare, in less than a minute, with scikit-learn and PyTorch, where they are installed: a
         training step (gather, forward, loss, backward, Adam) of three networks in float32, and the
-        prediction of one row.
+        prediction of one row. The others train on one thread or on all, whichever is faster.
 
         Each has its turn in every round; shown are medians, and in brackets the median of the
         ratios to fastnn of the same round. Machines differ, and so do their moods.
@@ -100,10 +106,9 @@ def measure(case: Case, names: list[str]) -> dict[str, Any]:
     layers = "-".join(map(str, case.sizes))
     print(f"fastnn bench: {layers}, {case.batch} rows a step", file=sys.stderr, flush=True)
     x, y = _data(case)
-    contestants = {name: LIBRARIES[name].make(case, x, y) for name in names}
-    epochs = compare({name: each.train for name, each in contestants.items()})
+    contestants = {name: LIBRARIES[name].contestant(case, x, y) for name in names}
+    epochs, calls = (compare(contestants, what) for what in ("train", "predict"))
     steps = {name: {**each, "seconds": each["seconds"] / STEPS} for name, each in epochs.items()}
-    calls = compare({name: each.predict for name, each in contestants.items()})
     return {"layers": layers, "batch": case.batch, "train": steps, "predict": calls}
 
 
@@ -111,30 +116,36 @@ def _cell(figures: dict[str, float]) -> str:
     return f"{figures['seconds'] * 1e6:,.1f} µs ({figures['ratio']:.1f}x)"
 
 
-def compare(turns: Mapping[str, Callable[[], object]]) -> dict[str, dict[str, float]]:
+def compare(contestants: Mapping[str, Contestant], what: str) -> dict[str, dict[str, float]]:
     """Median seconds of each call, and its median ratio to the first, measured in turns."""
-    repeats = {}
-    for name, call in turns.items():
-        call()  # compiles, allocates
-        begin = time.perf_counter()
-        call()
-        once = time.perf_counter() - begin
-        repeats[name] = max(1, int(SECONDS / once))
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(ROUNDS):
-        for name, call in turns.items():
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            seconds[name].append((time.perf_counter() - begin) / repeats[name])
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    once = {}
+    for name, contestant in contestants.items():
+        _seconds(contestant, what, 1)  # compiles, allocates
+        once[name] = _seconds(contestant, what, 1)
+    for current in range(ROUNDS):
+        for name, contestant in contestants.items():
+            if current < (ROUNDS if once[name] < 1 else SLOW_ROUNDS):
+                repeats = max(1, int(SECONDS / once[name]))
+                seconds[name].append(_seconds(contestant, what, repeats))
     first = next(iter(seconds.values()))
     return {
         name: {
             "seconds": statistics.median(own),
-            "ratio": statistics.median(a / b for a, b in zip(own, first, strict=True)),
+            "ratio": statistics.median(a / b for a, b in zip(own, first, strict=False)),
         }
         for name, own in seconds.items()
     }
+
+
+def _seconds(contestant: Contestant, what: str, repeats: int) -> float:
+    """Seconds of a call, the mean of so many in a row."""
+    call = getattr(contestant, what)
+    with contestant.limited():
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        return (time.perf_counter() - begin) / repeats
 
 
 def _data(case: Case) -> tuple[Array, Array]:
@@ -207,19 +218,55 @@ def _torch(case: Case, x: Array, y: Array) -> Contestant:
     return Contestant(train, predict)
 
 
+@contextlib.contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _blas_threads(count: int) -> contextlib.AbstractContextManager[object]:
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(count, user_api="blas")
+    return limits
+
+
 class Library(NamedTuple):
-    """What a contestant is made with, and of."""
+    """What contestants are made of.
+
+    Attributes
+    ----------
+    threads : callable or None
+        A context with so many threads; None for a library that itself does what is best.
+    """
 
     module: str
     make: Callable[[Case, Array, Array], Contestant]
+    threads: Callable[[int], contextlib.AbstractContextManager[object]] | None = None
 
     def installed(self) -> bool:
         """Whether it can be imported; it is not, to find out."""
         return importlib.util.find_spec(self.module) is not None
 
+    def contestant(self, case: Case, x: Array, y: Array) -> Contestant:
+        """One with the threads with which it trains fastest: small steps lose by several."""
+        made = self.make(case, x, y)
+        if self.threads is None:
+            return made
+        counts = {1, fastnn.get_num_threads()}
+        choices = [made._replace(limited=functools.partial(self.threads, n)) for n in counts]
+        _seconds(choices[0], "train", 1)  # allocates
+        return min(choices, key=lambda choice: _seconds(choice, "train", 1))
+
 
 LIBRARIES = {
     "fastnn": Library("fastnn", _fastnn),
-    "scikit-learn": Library("sklearn", _sklearn),
-    "PyTorch": Library("torch", _torch),
+    "scikit-learn": Library("sklearn", _sklearn, _blas_threads),
+    "PyTorch": Library("torch", _torch, _torch_threads),
 }
