@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-ROWS = 1 << 14
-"""Rows that are in memory at once."""
+ROWS = 1 << 10
+"""Rows that are in memory at once, as few as reading is fastest with."""
 
 
 def add(commands: Any) -> None:
