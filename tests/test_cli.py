@@ -218,6 +218,18 @@ def test_an_interrupted_training_leaves_the_best_model_so_far(
     np.testing.assert_array_equal(fastnn.load(model).parameters, best)
 
 
+def test_nothing_is_saved_before_the_first_epoch_is_done(
+    mixed: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def on_epoch_begin(self: Any, epoch: int, logs: Any = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning.Clock, "on_epoch_begin", on_epoch_begin)
+    assert run("train", mixed, "--target", "kind", "--out", model) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert not model.exists()
+
+
 # Predicting.
 
 
