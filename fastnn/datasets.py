@@ -206,7 +206,7 @@ def _why_not(files: dict[str, Path], folder: Path, name: str) -> str | None:
     if missing := [file for file in FILES if file not in files]:
         return f"lacks {', '.join(missing)}"
     # The sets share their file names; a folder given for one of them must not pass for another.
-    crc32 = zlib.crc32(_read_idx(files[TEST_LABELS], ndim=1).data)
+    crc32 = zlib.crc32(read_idx(files[TEST_LABELS], ndim=1).data)
     for other, source in _IDX_SETS.items():
         if other != name and crc32 == source.test_labels_crc32:
             return f"holds {other}"
@@ -287,8 +287,8 @@ def _read_set(files: dict[str, Path]) -> tuple[Split, Split]:
 
 
 def _read_split(images: Path, labels: Path) -> Split:
-    x = _read_idx(images, ndim=3)  # (N, 28, 28)
-    y = _read_idx(labels, ndim=1)  # (N,)
+    x = read_idx(images, ndim=3)  # (N, 28, 28)
+    y = read_idx(labels, ndim=1)  # (N,)
     if x.shape[1:] != PIXELS:
         raise ValueError(f"{images}: expected images of {PIXELS} pixels, got {x.shape[1:]}")
     if len(x) != len(y):
@@ -298,8 +298,10 @@ def _read_split(images: Path, labels: Path) -> Split:
     return x, y
 
 
-def _read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
+def read_idx(path: Path, ndim: int | None = None) -> NDArray[np.uint8]:
     """Read an idx file of unsigned bytes, packed with gzip or not, into a fresh array.
+
+    Of `ndim` dimensions, if that is given.
 
     The format: two zero bytes, a byte for the type, a byte for the number of dimensions, each
     dimension as a big-endian uint32, then the elements in C order
@@ -310,8 +312,10 @@ def _read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     room = path.stat().st_size * (GZIP_MAX_RATIO if packed else 1)
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
+            magic = file.read(4)
+            ndim = magic[-1] if ndim is None and magic else ndim or 1
             expected = bytes([0, 0, IDX_UINT8, ndim])
-            if (magic := file.read(4)) != expected:
+            if magic != expected:
                 raise ValueError(
                     f"{path}: expected an idx file of uint8 in {ndim} dimensions, which begins with"
                     f" the bytes {expected.hex(' ')}, got {magic.hex(' ') or 'an empty file'}"

@@ -75,6 +75,7 @@ def _model(file: serialization.File, custom: dict[str, Any]) -> Sequential:
         if not name.startswith("optimizer."):  # there a square may have overflowed
             checks.finite(array.reshape(-1), name, array.dtype.name)
     model._take_counts(described)
+    model.preprocessing = described.get("preprocessing")
     return model
 
 

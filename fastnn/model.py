@@ -50,6 +50,9 @@ class Sequential(Network):
     seed : int
     stop_training : bool
         Set to True by a callback to end `fit` after the epoch.
+    preprocessing : dict or None
+        What became of the data before they were rows for the model, as JSON takes it: saved with
+        it, and else left alone. The command `fastnn train` keeps there what `fastnn predict` needs.
 
     Examples
     --------
@@ -74,6 +77,7 @@ class Sequential(Network):
         self.metrics: list[metrics_module.Metric] = []
         self._tally: metrics_module.Tally | None = None
         self.stop_training = False
+        self.preprocessing: dict[str, Any] | None = None
         self.epochs_done = 0
         self._slots: dict[str, Array] | None = None
         self._training = threading.Lock()
@@ -378,6 +382,7 @@ class Sequential(Network):
             "input_shape": list(self.input_shape or ()),
             "layers": [serialization.describe(layer) for layer in self.layers],
             "compiled": compiled,
+            "preprocessing": self.preprocessing,
             "step": int(self.state[s.STEP]),
             "epochs_done": self.epochs_done,
         }

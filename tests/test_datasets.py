@@ -298,7 +298,7 @@ def test_idx_files_of_any_shape_are_read(
     path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "CHUNK", chunk)
-        np.testing.assert_array_equal(datasets._read_idx(path, ndim=len(shape)), array)
+        np.testing.assert_array_equal(datasets.read_idx(path, ndim=len(shape)), array)
 
 
 GOOD = idx(np.arange(12, dtype=np.uint8).reshape(1, 3, 4))
@@ -325,7 +325,7 @@ def test_garbage_is_a_value_error_that_names_the_file(
     path = tmp_path / "some-file"
     path.write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(ValueError, match=rf"some-file.*{message}"):
-        datasets._read_idx(path, ndim=3)
+        datasets.read_idx(path, ndim=3)
 
 
 def flip(content: bytes, position: int) -> bytes:
@@ -353,7 +353,7 @@ def test_a_damaged_gzip_file_is_a_value_error_that_names_the_file(
     path = tmp_path / "some-file.gz"
     path.write_bytes(damage(gzip.compress(idx(array))))
     with pytest.raises(ValueError, match="some-file"):
-        datasets._read_idx(path, ndim=3)
+        datasets.read_idx(path, ndim=3)
 
 
 @pytest.mark.parametrize(

@@ -499,3 +499,15 @@ def test_a_file_that_does_not_fit_is_refused(case: str, saved: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)net\.safetensors cannot be loaded: ") as caught:
         fastnn.load(saved)
     assert caught.match(message)
+
+
+def test_preprocessing_is_saved_with_the_model(path: Path) -> None:
+    model = network()
+    assert model.preprocessing is None
+    model.preprocessing = {"kind": "my own", "scale": [1.5, 2.5]}
+    model.save(path)
+    assert fastnn.load(path).preprocessing == {"kind": "my own", "scale": [1.5, 2.5]}
+    model.preprocessing = {"scale": np.ones(3)}
+    with pytest.raises(TypeError, match="JSON"):
+        model.save(path)
+    assert fastnn.load(path).preprocessing == {"kind": "my own", "scale": [1.5, 2.5]}
