@@ -1,5 +1,7 @@
 """Benchmarks: fastnn beside its peers (``compare``) and beside its own past (``bench_*``, for asv).
 
+``page`` and ``dashboard`` show what was kept of them.
+
 Importing any module here imports no framework, because asv imports them all.
 """
 

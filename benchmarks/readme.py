@@ -7,51 +7,23 @@ newest ``benchmarks/results/cpu-<date>.json``.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks import tables
+from benchmarks import reports, tables
 from benchmarks.parts.start import FRESH
 from benchmarks.parts.training import best_peer
+from benchmarks.reports import NAMES, Report
 from benchmarks.rounds import geometric_mean
 from benchmarks.summary import best_ratios, ratios_to
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
-
-NAMES = {
-    "torch": "PyTorch",
-    "torch.compile": "torch.compile",
-    "jax": "JAX",
-    "sklearn": "scikit-learn",
-    "numpy": "NumPy",
-    "onnxruntime": "ONNX Runtime",
-}
-"""Peers by the names that README calls them."""
-
-Report = dict[str, Any]
-
-
-def newest() -> Path:
-    """The newest results file of a whole comparison.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    found = sorted((ROOT / "benchmarks" / "results").glob("cpu-????-??-??.json"))
-    if not found:
-        raise FileNotFoundError("readme: no benchmarks/results/cpu-<date>.json")
-    return found[-1]
 
 
 def block(path: Path) -> str:
     """What stands between the markers, made from the results file at `path`."""
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = reports.read(path)
     grid, everywhere = report["parts"]["grid"], report["parts"].get("grid-all-cores")
     sentences = [means(report), *more(report)]
     return "\n\n".join(
@@ -120,14 +92,7 @@ def peer_cell(row: Report, peer: str | None, named: bool = True) -> str:
     found = row["peers"][peer]
     name = f"{NAMES[peer]} " if named else ""
     time = tables.duration(found["microseconds"][1])
-    return f"{name}{time} ({times(found['ratio'][1])})"
-
-
-def times(ratio: float) -> str:
-    """A ratio such as 0.97x, 1.4x, 23x."""
-    return (
-        f"{ratio:.2f}x" if ratio < 0.995 else f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:.0f}x"
-    )
+    return f"{name}{time} ({tables.times(found['ratio'][1])})"
 
 
 def means(report: Report) -> str:
@@ -135,11 +100,13 @@ def means(report: Report) -> str:
     grid, everywhere = report["parts"]["grid"], report["parts"].get("grid-all-cores")
     parts = []
     if best := [*best_ratios(grid).values()]:
-        parts.append(f"the best peer of a row takes {times(geometric_mean(best))} fastnn's time")
+        parts.append(
+            f"the best peer of a row takes {tables.times(geometric_mean(best))} fastnn's time"
+        )
     if eager := ratios_to(grid, "torch"):
-        parts.append(f"eager PyTorch {times(geometric_mean(eager))}")
+        parts.append(f"eager PyTorch {tables.times(geometric_mean(eager))}")
     if everywhere is not None and (best := [*best_ratios(everywhere).values()]):
-        mean = times(geometric_mean(best))
+        mean = tables.times(geometric_mean(best))
         parts.append(f"on {everywhere['threads']} cores the best peer {mean}")
     return f"In the geometric mean over the rows, {', '.join(parts)}."
 
@@ -183,12 +150,10 @@ def more(report: Report) -> list[str]:
 
 def source(report: Report, path: Path) -> str:
     """Where the figures are, and how they are made again."""
-    versions = ", ".join(
-        f"{name} {version}" for name, version in report["versions"].items() if name != "fastnn"
-    )
     return (
         f"Every figure with its spread is in `benchmarks/results/{path.name}`, made by "
-        f"`{report['command']}` ({versions}); this text and table by `python -m benchmarks.readme`."
+        f"`{report['command']}` ({reports.versions(report)}); this text and table by "
+        "`python -m benchmarks.readme`."
     )
 
 
@@ -229,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite README's figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, help="a results file of benchmarks.compare")
-    path = parser.parse_args(arguments).file or newest()
+    path = parser.parse_args(arguments).file or reports.newest("cpu")
     README.write_text(replaced(README.read_text(encoding="utf-8"), block(path)), encoding="utf-8")
     print(f"README.md: figures of {path.name}")
     return 0

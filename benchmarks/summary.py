@@ -33,6 +33,13 @@ def _figure(what: str, value: float | None, goal: float, at_least: bool = True) 
     return [{"what": what, "value": value, "goal": f"{sign} {goal:g}", "reached": reached}]
 
 
+def share_of_goal(figure: Figure) -> float:
+    """How much of its goal a figure is: 1 where it is just reached, more where it is passed."""
+    sign, goal = figure["goal"].split()
+    share: float = figure["value"] / float(goal)
+    return share if sign == "≥" else 1 / share
+
+
 def best_ratios(grid: dict[str, Any]) -> dict[str, float]:
     """How many times longer the best peer of each row takes than fastnn."""
     best = {row["row"]: (row, best_peer(row)) for row in grid["rows"]}

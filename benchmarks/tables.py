@@ -22,10 +22,23 @@ def columns(head: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) 
 
 def duration(microseconds: float) -> str:
     """Such as 1.28 µs, 33.3 ms, 2.70 s: three digits."""
+    unit, size = unit_of(microseconds)
+    return f"{three_digits(microseconds / size)} {unit}"
+
+
+def durations(triple: Sequence[float]) -> str:
+    """A median with its quartiles in brackets, microseconds: 33.3 [32.9 33.6] ms."""
+    unit, size = unit_of(triple[1])
+    low, middle, high = (three_digits(value / size) for value in triple)
+    return f"{middle} [{low} {high}] {unit}"
+
+
+def unit_of(microseconds: float) -> tuple[str, float]:
+    """The unit in which a duration has its three digits, and its microseconds."""
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if microseconds >= 0.9995 * size:
-            return f"{three_digits(microseconds / size)} {unit}"
-    return f"{three_digits(microseconds)} µs"
+            return unit, size
+    return "µs", 1.0
 
 
 def three_digits(value: float) -> str:
@@ -34,6 +47,13 @@ def three_digits(value: float) -> str:
         if abs(value) < limit:
             return f"{value:.{digits}f}"
     return f"{value:.0f}"
+
+
+def times(ratio: float) -> str:
+    """A ratio such as 0.97x, 1.4x, 23x."""
+    return (
+        f"{ratio:.2f}x" if ratio < 0.995 else f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:.0f}x"
+    )
 
 
 def spread(triple: Sequence[float], digits: int = 2) -> str:

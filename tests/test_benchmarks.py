@@ -18,7 +18,7 @@ import fastnn
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
-from benchmarks import machine, nnfs, readme, rounds, summary, tables  # noqa: E402
+from benchmarks import machine, nnfs, readme, reports, rounds, summary, tables  # noqa: E402
 from benchmarks.gradients import CONTESTANTS  # noqa: E402
 from benchmarks.grid import GRID, Row, make_data  # noqa: E402
 from benchmarks.parts import PARTS, inference  # noqa: E402
@@ -262,7 +262,9 @@ def test_readme_is_rewritten_between_its_markers() -> None:
 @pytest.mark.smoke
 def test_readme_shows_the_newest_figures() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.current(text) == readme.block(readme.newest()), "run python -m benchmarks.readme"
+    assert readme.current(text) == readme.block(reports.newest("cpu")), (
+        "run python -m benchmarks.readme"
+    )
 
 
 def test_anatomy_shows_every_op_of_a_step() -> None:

@@ -1,0 +1,1 @@
+"""asv's page of fastnn's past, with what it loads beside it: ``python -m benchmarks.dashboard``."""

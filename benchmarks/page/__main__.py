@@ -1,0 +1,57 @@
+"""Kept figures as a page and pictures: ``python -m benchmarks.page``.
+
+Takes the newest report of each kind from ``benchmarks/results``, and writes there ``page.html``,
+which needs nothing beside it, and the picture that README shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import RESULTS
+from benchmarks.page import markup, pictures, sections
+from benchmarks.page.charts import Section
+
+PAGE = "page.html"
+README_PICTURE = "cpu-grid"
+"""Of the chart on README."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page and its pictures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="where reports are, and the page goes"
+    )
+    parser.add_argument("--pictures", type=Path, help="a folder for a picture of every chart")
+    options = parser.parse_args(arguments)
+    try:
+        found = sections.sections(options.results)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    pictures.figure_class()  # before anything is written
+    path = options.results / PAGE
+    path.write_text(markup.page(found), encoding="utf-8")
+    print(f"written: {path}")
+    draw(found, options.results, only=README_PICTURE)
+    if options.pictures:
+        options.pictures.mkdir(exist_ok=True)
+        draw(found, options.pictures)
+    return 0
+
+
+def draw(found: Sequence[Section], folder: Path, only: str | None = None) -> None:
+    """Write a picture of each chart, or only of the one of that name."""
+    for section in found:
+        for chart in section.charts:
+            name = markup.place(section, chart)
+            if only in (None, name):
+                path = folder / f"{name}.png"
+                pictures.draw(chart, section.origin, path)
+                print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
