@@ -94,7 +94,7 @@ def missed(groups: list[Group]) -> list[Group]:
 
 def book(report: Report) -> list[Chart]:
     """The book's networks, an epoch, and where training arrived."""
-    arrived = report["spiral"]["10,001 epochs arrive at"]
+    arrived = report["spiral"]["10,001 epochs by Model.train"]
     accuracies = ", ".join(
         f"{display(name)} {accuracy:.4f}"
         for name, accuracy in report["fashion-mnist"]["test accuracy"].items()
