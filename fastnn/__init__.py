@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn import nnfs as nnfs
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
+    from fastnn import sklearn as sklearn
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import Checkpoint as Checkpoint
     from fastnn.callbacks import EarlyStopping as EarlyStopping
@@ -134,7 +135,7 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("io", "math", "nnfs")
+_UNSTARRED = ("io", "math", "nnfs", "sklearn")
 """Modules that ``from fastnn import *`` leaves out: some of Python's own names, another face."""
 
 

@@ -189,9 +189,10 @@ class Stochastic:
         batches.begin_epoch()
         tally = model.cleared_tally()
 
-        def on_pause() -> None:
+        def on_pause() -> bool:
             done = int(model.state[s.FIRST])
             self.progress.advance(done, tally.figures(model.state, max(done, 1)))
+            return False  # nothing asks the epoch to end
 
         try:
             training.epoch(batches.rows, batches.batch, on_pause)
