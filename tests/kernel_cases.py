@@ -666,25 +666,16 @@ def clip_norm(draw: Draw) -> Example:
     )
 
 
-def learning_rate(draw: Draw) -> Example:
+def number_of_step(draw: Draw) -> Example:
     step, batch = (int(draw.rng.integers(1, 9)) for _ in range(2))
+    slot = int(draw.rng.choice([s.LEARNING_RATE, s.PENALTY_SCALE]))
     draw.lengths["R"] = step + 2
     return draw.example(
-        {"rates": draw.rng.random(step + 2)},
-        lambda o: {"rate": o["rates"][step]},
+        {"numbers": draw.rng.random(step + 2)},
+        lambda o: {"number": o["numbers"][step]},
+        scalars={"slot": slot},
         slots={s.FIRST: step * batch, s.BATCH: batch},
-        written_floats={"rate": s.LEARNING_RATE},
-    )
-
-
-def penalty_scale(draw: Draw) -> Example:
-    step, batch = (int(draw.rng.integers(1, 9)) for _ in range(2))
-    draw.lengths["R"] = step + 2
-    return draw.example(
-        {"scales": draw.rng.random(step + 2)},
-        lambda o: {"scale": o["scales"][step]},
-        slots={s.FIRST: step * batch, s.BATCH: batch},
-        written_floats={"scale": s.PENALTY_SCALE},
+        written_floats={"number": slot},
     )
 
 
@@ -947,8 +938,7 @@ OPTIMIZING: dict[str, Callable[[Draw], Example]] = {
     "clip_value": clip_value,
     "sum_of_squares": sum_of_squares,
     "clip_norm": clip_norm,
-    "learning_rate": learning_rate,
-    "penalty_scale": penalty_scale,
+    "number_of_step": number_of_step,
     "weight_decay": weight_decay,
     "sgd": sgd,
     "adam_rates": adam_rates,

@@ -185,7 +185,7 @@ def _evaluate(
     losses, dz = loss.ops(tape, z, targets, weights, logits)
     tape.op("accumulate", values=losses, slot=s.LOSS_SUM, guard=int(tape.training))
     if sources.scales is not None:
-        tape.op("penalty_scale", scales=sources.scales)
+        tape.op("number_of_step", numbers=sources.scales, slot=s.PENALTY_SCALE)
     for stage in stages:
         stage.penalty_ops(tape)
     return dz
@@ -235,7 +235,7 @@ def training_step(
         tape, [layer.grads[name].reshape(-1) for layer in trained for name in layer.params]
     )
     if sources.rates is not None:
-        tape.op("learning_rate", rates=sources.rates)
+        tape.op("number_of_step", numbers=sources.rates, slot=s.LEARNING_RATE)
     optimizer.update_ops(tape, groups, trained)
 
 

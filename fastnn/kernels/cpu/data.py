@@ -1,4 +1,4 @@
-"""Rows in and out: a minibatch gathered by index, results written back in order."""
+"""Rows in and out, gathered by index and written back in order; numbers that vary by step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels import state as slot_of
 from fastnn.kernels.cpu.memory import LINE, address, prefetch
 from fastnn.kernels.cpu.settings import inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
@@ -65,3 +66,13 @@ def scatter(type_name: str) -> Any:
                 out[first + i, j] = source[i, j]
 
     return scatter
+
+
+def number_of_step(type_name: str) -> Any:
+    """This step's number, out of those of an epoch's steps, into the `slot` of `floats`."""
+
+    @kernel
+    def number_of_step(numbers, slot, state, floats):
+        floats[slot] = numbers[state[slot_of.FIRST] // state[slot_of.BATCH]]
+
+    return number_of_step

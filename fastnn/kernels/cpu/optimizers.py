@@ -154,17 +154,6 @@ def clip_norm(type_name: str) -> Any:
     return clip_norm
 
 
-def learning_rate(type_name: str) -> Any:
-    """This step's learning rate, out of those of an epoch's steps, into `floats`."""
-
-    @kernel
-    def learning_rate(rates, state, floats):
-        step = state[slot_of.FIRST] // state[slot_of.BATCH]
-        floats[slot_of.LEARNING_RATE] = rates[step]
-
-    return learning_rate
-
-
 def weight_decay(type_name: str) -> Any:
     """``w −= ηλw``, before the update: decoupled (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
     real = getattr(np, type_name)

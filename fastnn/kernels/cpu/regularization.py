@@ -62,16 +62,6 @@ def penalty_gradient(type_name: str) -> Any:
     return penalty_gradient
 
 
-def penalty_scale(type_name: str) -> Any:
-    """This step's scale of penalties, out of those of an epoch's steps, into `floats`."""
-
-    @kernel
-    def penalty_scale(scales, state, floats):
-        floats[slot_of.PENALTY_SCALE] = scales[state[slot_of.FIRST] // state[slot_of.BATCH]]
-
-    return penalty_scale
-
-
 def activity_penalty(type_name: str) -> Any:
     """``values`` = l1 Σ|y| + l2 Σy² of each row of an output y."""
     real, vector = getattr(np, type_name), view(type_name, 1)
