@@ -1,6 +1,13 @@
 """Callbacks: what is done between epochs, and between steps."""
 
-from fastnn.callbacks.base import Callback, LambdaCallback, Logs, Monitor, check
+from fastnn.callbacks.base import (
+    Callback,
+    LambdaCallback,
+    Logs,
+    Monitor,
+    check,
+    check_monitors,
+)
 from fastnn.callbacks.checkpoint import Checkpoint
 from fastnn.callbacks.rates import Lowering, OpenNMTDecay, ReduceLROnPlateau
 from fastnn.callbacks.stopping import EarlyStopping
@@ -16,4 +23,5 @@ __all__ = [
     "OpenNMTDecay",
     "ReduceLROnPlateau",
     "check",
+    "check_monitors",
 ]

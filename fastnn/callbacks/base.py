@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import checks
@@ -128,6 +128,24 @@ class Monitor(Callback):
             )
         figure: float = logs[self.monitor]
         return figure
+
+
+def check_monitors(callbacks: Iterable[Callback], figures: Sequence[str], model: Any) -> None:
+    """Refuse a callback that waits for a figure which there will not be, or cannot do with `model`.
+
+    Raises
+    ------
+    ValueError
+        If what it monitors is not among `figures`.
+    """
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", figures[0])
+        if monitor not in figures:
+            raise ValueError(
+                f"{type(callback).__name__}: monitor {monitor!r} is not among {', '.join(figures)}"
+            )
+        if isinstance(callback, Monitor):
+            callback.check(model)
 
 
 def check(callbacks: object) -> list[Callback]:

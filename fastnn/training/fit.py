@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.callbacks import Checkpoint, Monitor
+from fastnn.callbacks import Checkpoint, check_monitors
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager
 from fastnn.engine.threads import get_num_threads
@@ -92,15 +92,7 @@ class Fitting:
         if self.validation is not None:
             names += [f"val_{name}" for name in names]
         names.append("learning_rate")
-        for callback in self.callbacks:
-            monitor = getattr(callback, "monitor", names[0])
-            if monitor not in names:
-                raise ValueError(
-                    f"{type(callback).__name__}: monitor {monitor!r} is not among "
-                    f"{', '.join(names)}"
-                )
-            if isinstance(callback, Monitor):
-                callback.check(self.model)
+        check_monitors(self.callbacks, names, self.model)
 
     def _found(self, resume_from: Any) -> resuming.Standing | None:
         """The checkpoint to go on from, if there is one; `arguments`, where files have to do."""
