@@ -18,10 +18,11 @@ from fastnn.sklearn import estimators, networks
 from fastnn.sklearn.base import Accelerated
 from fastnn.sklearn.optimizer import EpsilonHatAdam, OptimizerState
 
-_SKLEARN = {
+THEIRS = {
     "MLPClassifier": neural_network.MLPClassifier,
     "MLPRegressor": neural_network.MLPRegressor,
 }
+"""scikit-learn's estimators, whatever `patch` has put in their place."""
 _OWN = ("_net", "_norms", "_best_norms", "_seed", "_full_batch", "validation_loss_curve_")
 """Attributes of fastnn's estimators that scikit-learn's have not."""
 _THEIR_ACTIVATIONS = {
@@ -49,7 +50,7 @@ def from_sklearn(fitted: Any) -> estimators.MLPClassifier | estimators.MLPRegres
     NotFittedError
         If it is not fitted.
     """
-    names = [name for name, kind in _SKLEARN.items() if isinstance(fitted, kind)]
+    names = [name for name, kind in THEIRS.items() if isinstance(fitted, kind)]
     if not names:
         raise TypeError(
             f"from_sklearn: fitted must be an MLPClassifier or MLPRegressor, got {fitted!r}"
@@ -64,7 +65,7 @@ def from_sklearn(fitted: Any) -> estimators.MLPClassifier | estimators.MLPRegres
 
 def become_unpickled(made: Any, state: dict[str, Any]) -> None:
     """Let `made` be what a pickle of scikit-learn's holds: `patch` has replaced its class."""
-    theirs = next(kind for kind in _SKLEARN.values() if isinstance(made, kind))()
+    theirs = next(kind for kind in THEIRS.values() if isinstance(made, kind))()
     theirs.__setstate__(state)
     _become(made, theirs)
 
@@ -82,7 +83,7 @@ def _become(made: Any, theirs: Any) -> None:
 def to_sklearn(estimator: Any) -> Any:
     """The other way round; see `Accelerated.to_sklearn`."""
     check_is_fitted(estimator)
-    kind = next(kind for kind in _SKLEARN.values() if isinstance(estimator, kind))
+    kind = next(kind for kind in THEIRS.values() if isinstance(estimator, kind))
     parameters = _their_parameters(estimator, kind)
     made = kind(**parameters)
     state = {name: value for name, value in vars(estimator).items() if name not in _OWN}

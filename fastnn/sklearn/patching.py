@@ -5,11 +5,11 @@ from __future__ import annotations
 import sklearn.neural_network
 from sklearn.neural_network import _multilayer_perceptron
 
+from fastnn.sklearn.conversion import THEIRS
 from fastnn.sklearn.estimators import MLPClassifier, MLPRegressor
 
 _PLACES = (sklearn.neural_network, _multilayer_perceptron)
 _OURS: dict[str, type] = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-_THEIRS = {name: getattr(sklearn.neural_network, name) for name in _OURS}
 
 
 def patch() -> None:
@@ -33,7 +33,7 @@ def patch() -> None:
 
 def unpatch() -> None:
     """Undo `patch`."""
-    _put(_THEIRS)
+    _put(THEIRS)
 
 
 def _put(classes: dict[str, type]) -> None:
