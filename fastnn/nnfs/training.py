@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastnn.nnfs import compiled
+from fastnn.training.loop import NothingTaken
 
 if TYPE_CHECKING:
     from fastnn.nnfs.model import Model
 
 
-class Steps(Protocol):
-    """Training steps over the rows in their order, epoch after epoch."""
+class Steps(AbstractContextManager["Steps"], Protocol):
+    """Training steps over the rows in their order, epoch after epoch, within a ``with`` block."""
 
     per_epoch: int
 
@@ -28,17 +29,6 @@ class Steps(Protocol):
     def evaluate(self, batch_size: int | None) -> None:
         """Do what `Model.evaluate` does on the validation data."""
 
-    def __enter__(self) -> Steps:
-        """Take what is needed."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give it back."""
-
 
 def steps_of(model: Model, X: Any, y: Any, batch_size: int | None, validation_data: Any) -> Steps:
     """The steps of `model` over rows X with targets y, `batch_size` in each, or all."""
@@ -50,7 +40,7 @@ def steps_of(model: Model, X: Any, y: Any, batch_size: int | None, validation_da
     return EagerSteps(model, X, y, batch, validation_data)
 
 
-class EagerSteps:
+class EagerSteps(NothingTaken):
     """Each step in Python, by the methods of the model's parts."""
 
     def __init__(self, model: Model, X: Any, y: Any, batch: int, validation_data: Any) -> None:
@@ -59,18 +49,6 @@ class EagerSteps:
         self._first = 0
         self.per_epoch = -(-len(X) // batch)
         model.accuracy.init(y)
-
-    def __enter__(self) -> EagerSteps:
-        """Nothing is to be taken."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is to be given back."""
 
     def run(self, count: int) -> tuple[Any, Any, Any]:
         """Take the next `count` steps; the figures of the last."""

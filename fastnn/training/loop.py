@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from fastnn.training.planner import Sources
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Self
 
     Array = npt.NDArray[Any]
     State = npt.NDArray[np.int64]
@@ -28,8 +30,11 @@ Pause = Callable[[], bool]
 """Called every few milliseconds during a pass: whether to end it with the step under way."""
 
 
-class Pass(Protocol):
-    """A step made ready to be run over whole arrays, any number of times."""
+class Pass(AbstractContextManager["Pass"], Protocol):
+    """A step made ready to be run over whole arrays, any number of times.
+
+    What it needs, memory and threads, it has within a ``with`` block.
+    """
 
     def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
         """Run the step on `batch` rows after the other until `total` are done, `first` being so.
@@ -37,16 +42,16 @@ class Pass(Protocol):
         The state's FIRST says how many are: fewer than `total`, if `on_pause` so wanted.
         """
 
-    def __enter__(self) -> Pass:
-        """Take memory and threads."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give them back."""
+class NothingTaken:
+    """What needs nothing that a ``with`` block would have to take or give back."""
+
+    def __enter__(self) -> Self:
+        """Nothing is to be taken."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is to be given back."""
 
 
 KEPT_RUNS = 8
@@ -160,7 +165,7 @@ class CompiledPass:
         self._run.epoch(total, batch, on_pause, first)
 
 
-class EagerPass:
+class EagerPass(NothingTaken):
     """The same in Python, batch by batch."""
 
     def __init__(
@@ -168,18 +173,6 @@ class EagerPass:
     ) -> None:
         self._step, self._sources, self._state = step, sources, state
         self._dtype, self._training = dtype, training
-
-    def __enter__(self) -> EagerPass:
-        """Nothing is to be taken."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is to be given back."""
 
     def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
         """Run the step on `batch` rows after the other until `total` are done."""
