@@ -78,18 +78,13 @@ class NumPyNetwork:
 
     def step(self, x: NDArray[Any], y: NDArray[Any]) -> None:
         """Forward, loss and accuracy, backward, update."""
+        from benchmarks.peers.book import learn
 
         gradient, _, _ = self.forward(x, y)
         gradient[range(len(y)), y] -= 1
         gradient /= len(y)
-        self.layers[-1].backward(gradient)
-        for layer, above in zip(self.layers[-2::-1], self.layers[:0:-1], strict=True):
-            gradient = above.dinputs.copy()
-            gradient[layer.output <= 0] = 0
-            layer.backward(gradient)
         self.iteration += 1
-        for layer in self.layers:
-            layer.update(self.iteration)
+        learn(self.layers, gradient, self.iteration)
 
 
 class LoopByHand:

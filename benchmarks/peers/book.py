@@ -66,14 +66,8 @@ class NumPy(Peer):
                     gradient = softmax(outputs)
                     gradient[np.arange(row.batch), y] -= 1
                     gradient /= row.batch
-                self.layers[-1].backward(gradient)
-                for layer, above in zip(self.layers[-2::-1], self.layers[:0:-1], strict=True):
-                    gradient = above.dinputs.copy()
-                    gradient[layer.output <= 0] = 0
-                    layer.backward(gradient)
                 self.iteration += 1
-                for layer in self.layers:
-                    layer.update(self.iteration)
+                learn(self.layers, gradient, self.iteration)
 
     def loss(self) -> float:
         import numpy as np
@@ -129,3 +123,14 @@ def softmax(z: NDArray[Any]) -> NDArray[Any]:
     powers: NDArray[Any] = np.exp(z - z.max(axis=1, keepdims=True))
     powers /= powers.sum(axis=1, keepdims=True)
     return powers
+
+
+def learn(layers: list[NumPyDense], gradient: NDArray[Any], iteration: int) -> None:
+    """Pass the gradient of the outputs back through dense layers with ReLU between, and update."""
+    layers[-1].backward(gradient)
+    for layer, above in zip(layers[-2::-1], layers[:0:-1], strict=True):
+        gradient = above.dinputs.copy()
+        gradient[layer.output <= 0] = 0
+        layer.backward(gradient)
+    for layer in layers:
+        layer.update(iteration)
