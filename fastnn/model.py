@@ -306,7 +306,10 @@ class Sequential(Network):
                 tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
             )
 
-        hyperparameters = repr((optimizer, loss, self.metrics, self.layers))
+        # Steps read their learning rate: one program serves all.
+        fixed = {k: v for k, v in optimizer.get_config().items() if k != "learning_rate"}
+        held = fixed, optimizer.scalars(), loss, self.metrics, self.layers
+        hyperparameters = type(optimizer), repr(held)
         sources = sources._replace(sums=self._tally.sums)
         return self._pass(step, sources, rows, self.state, verbose, hyperparameters, training=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -303,7 +303,7 @@ class Network:
         rows: int,
         state: npt.NDArray[np.int64],
         verbose: int = 0,
-        hyperparameters: str = "",
+        hyperparameters: Hashable = None,
         training: bool = False,
     ) -> Pass:
         """`step` made ready; `hyperparameters` is all that it was made with and that may change."""
@@ -325,7 +325,7 @@ class Network:
         sources: planner.Sources,
         rows: int,
         verbose: int,
-        hyperparameters: str = "",
+        hyperparameters: Hashable = None,
         training: bool = False,
         at_once: bool = False,
     ) -> CompiledStep:

@@ -391,3 +391,20 @@ def test_summary_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     lines: list[str] = []
     model.summary(print_fn=lines.append)
     assert "\n".join(lines) + "\n" == text
+
+
+def test_another_learning_rate_needs_no_other_program() -> None:
+    """Steps read it: a rate that was changed by hand counts, and nothing is made anew."""
+    x, y = np.ones((4, 2)), np.array([[1.0], [2.0], [3.0], [4.0]])
+    model = fastnn.Sequential([fastnn.Dense(1, use_bias=False)], (2,), "float64", seed=1)
+    model.compile(fastnn.SGD(0.25), "mse")
+    steps = []
+    for rate in (0.25, 0.125, 0.0):
+        assert model.optimizer is not None
+        model.optimizer.learning_rate = rate
+        before = model.parameters.copy()
+        model.train_on_batch(x, y)
+        slope = 2 * x.T @ (x @ before[:, None] - y) / len(x)
+        steps.append(before - rate * slope[:, 0] - model.parameters)
+    np.testing.assert_allclose(steps, 0, atol=1e-12)
+    assert len(model._programs) == 1

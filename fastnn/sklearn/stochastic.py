@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from fastnn import callbacks as callbacks_module
-from fastnn.callbacks import Callback, Monitor
+from fastnn.callbacks import Callback
 from fastnn.engine import cpu
 from fastnn.kernels import state as s
 from fastnn.schedules import Schedule
@@ -115,15 +115,7 @@ class Stochastic:
         names = ["loss", "learning_rate"]
         names += [] if self.validation is None else ["val_loss"]
         names += [] if self.held is None else ["val_score"]
-        for callback in listed:
-            monitor = getattr(callback, "monitor", "loss")
-            if monitor not in names:
-                raise ValueError(
-                    f"{type(callback).__name__}: monitor {monitor!r} is not among "
-                    f"{', '.join(names)}"
-                )
-            if isinstance(callback, Monitor):
-                callback.check(self.net.model)
+        callbacks_module.check_monitors(listed, names, self.net.model)
         return listed
 
     def run(self) -> None:
@@ -156,12 +148,10 @@ class Stochastic:
         sources, optimizer = self.batches.sources, self.state.optimizer
         if isinstance(optimizer.learning_rate, Schedule):
             sources = sources._replace(rates=np.empty(len(sources.scales)))
-        else:  # a program is made for a rate that it does not read: one is made for all rates
-            optimizer.learning_rate = self.state.initial_rate
+        else:
+            optimizer.learning_rate = self.state.rate
         estimator.n_iter_ = 0
         with model.training_pass(sources, self.batches.batch, 0) as training:
-            if sources.rates is None:
-                optimizer.learning_rate = self.state.rate
             for epoch in range(1 if self.incremental else estimator.max_iter):
                 for callback in self.callbacks:
                     callback.on_epoch_begin(epoch, {})
