@@ -9,8 +9,8 @@ REPEATS = 20
 """Runs of an op in one timing, so that the call from Python weighs little."""
 
 
-def ready(name: str, **operands: Any) -> Callable[[], None]:
-    """A function that runs the op called `name` on the given arrays, compiled and checked.
+def ready(name: str, rows: int = 1, /, **operands: Any) -> Callable[[], None]:
+    """A function that runs the op called `name` on a batch of `rows`, compiled and checked.
 
     Raises
     ------
@@ -22,7 +22,6 @@ def ready(name: str, **operands: Any) -> Callable[[], None]:
         from fastnn.engine.tape import Eager
     except ImportError as error:
         raise NotImplementedError(str(error)) from error
-    rows = next(len(a) for a in operands.values() if hasattr(a, "__len__"))
     tape = Eager(rows, "float32", cpu.new_state(1))
 
     def run() -> None:
@@ -73,9 +72,9 @@ class Dense:
         n, i, o = shape
         x, w, b = (_normal(*s, dtype=dtype) for s in ((n, i), (i, o), (o,)))
         y, dx, dw, db = (_normal(*s, dtype=dtype) for s in ((n, o), (n, i), (i, o), (o,)))
-        self.forward = ready("dense_forward", y=y, x=x, w=w, b=b)
-        self.backward_input = ready("dense_backward_input", dx=dx, dy=y, w=w)
-        self.backward_kernel = ready("dense_backward_kernel", dw=dw, db=db, x=x, dy=y)
+        self.forward = ready("dense_forward", n, y=y, x=x, w=w, b=b)
+        self.backward_input = ready("dense_backward_input", n, dx=dx, dy=y, w=w)
+        self.backward_kernel = ready("dense_backward_kernel", n, x=x, dy=y, dw=dw, db=db)
 
     def time_forward(self, shape: tuple[int, int, int], dtype: str) -> None:
         self.forward()
@@ -101,12 +100,12 @@ class Elementwise:
         x, y, dx = (_normal(128, 512, dtype=dtype) for _ in range(3))
         if activation in DRAWING:
             self.forward = self.backward = ready(
-                activation, y=y, x=x, stream=1, **DRAWING[activation]
+                activation, len(x), y=y, x=x, stream=1, **DRAWING[activation]
             )
         else:
-            self.forward = ready(f"{activation}_forward", y=y, x=x)
+            self.forward = ready(f"{activation}_forward", len(x), y=y, x=x)
             kept = {"x": x} if activation in OF_INPUT else {"y": y}
-            self.backward = ready(f"{activation}_backward", dx=dx, dy=x, **kept)
+            self.backward = ready(f"{activation}_backward", len(x), dx=dx, dy=x, **kept)
 
     def time_forward(self, activation: str, dtype: str) -> None:
         self.forward()
@@ -131,7 +130,7 @@ class Normalization:
         rows, columns = shape
         lengths = {"N": rows, "F": columns, "C": columns, "K": 3, "B": 32}
         scalars = {"epsilon": 1e-3, "columns": columns}
-        self.run = ready(op, **_normal_operands(op, lengths, scalars))
+        self.run = ready(op, rows, **_normal_operands(op, lengths, scalars))
 
     def time_op(self, op: str, shape: tuple[int, int]) -> None:
         self.run()
@@ -151,9 +150,9 @@ class Prelu:
         own = {"alpha": _normal(slopes, dtype=dtype)}
         if slopes == 1:
             own["place"] = np.zeros(512, np.int64)
-        self.forward = ready("prelu_forward", y=y, x=x, **own)
-        self.backward = ready("prelu_backward", dx=dx, dy=x, x=y, **own)
-        self.sums = ready("prelu_sums", dy=x, x=y, sums=np.empty(512))
+        self.forward = ready("prelu_forward", len(x), y=y, x=x, **own)
+        self.backward = ready("prelu_backward", len(x), dx=dx, dy=x, x=y, **own)
+        self.sums = ready("prelu_sums", len(x), dy=x, x=y, sums=np.empty(512))
 
     def time_forward(self, slopes: int, dtype: str) -> None:
         self.forward()
@@ -199,7 +198,7 @@ class Losses:
         targets = np.zeros(shape, np.float32)
         targets[np.arange(rows), labels] = 1
         y = {"labels": labels} if loss == "softmax_crossentropy" else {"targets": targets}
-        self.run = ready(loss, loss=values, dz=dz, z=z, **y)
+        self.run = ready(loss, rows, loss=values, dz=dz, z=z, **y)
 
     def time_loss(self, loss: str, shape: tuple[int, int]) -> None:
         self.run()
@@ -219,7 +218,7 @@ def _normal_operands(op: str, lengths: dict[str, int], scalars: dict[str, float]
     """An op's operands: squares of normal numbers, and those of the `scalars` that it takes."""
     line = _line(op)
     arrays = {}
-    for array in reversed(line.arrays):  # the rows first, of which `ready` takes the number
+    for array in line.arrays:
         dtype = "float32" if array.type == "T" else array.type
         arrays[array.name] = _normal(*(lengths[d] for d in array.dimensions), dtype=dtype) ** 2
     return arrays | {scalar.name: scalars.get(scalar.name, 0) for scalar in line.scalars}
@@ -272,7 +271,7 @@ class Gather:
         x = np.ones((20_000, 784), source)
         order = np.random.default_rng(0).permutation(len(x))
         out = np.zeros((128, 784), np.float32)
-        self.run = ready("gather", out=out, source=x, order=order)
+        self.run = ready("gather", len(out), out=out, source=x, order=order)
 
     def time_gather(self, source: str) -> None:
         self.run()

@@ -1,4 +1,4 @@
-"""asv: training, its speed, its memory and, so that speed cannot cost it, its accuracy."""
+"""asv: training and prediction, their speed, memory and, that speed cannot cost it, accuracy."""
 
 from __future__ import annotations
 
@@ -44,6 +44,21 @@ class TrainEpoch:
 
     def time_train_epoch(self, row: str) -> None:
         self.peer.run(GRID[row].steps)
+
+
+class Predict:
+    """The probabilities of a batch by `predict`, one thread."""
+
+    version = "1"
+    params: ClassVar[list[Any]] = [["T2", "T4", "T6"], [1, 32, 1024]]
+    param_names: ClassVar[list[str]] = ["row", "rows"]
+
+    def setup(self, row: str, rows: int) -> None:
+        self.model, self.x = trained_once(row).model, make_data(GRID[row])[0][:rows]
+        self.model.predict(self.x)
+
+    def time_predict(self, row: str, rows: int) -> None:
+        self.model.predict(self.x)
 
 
 class PeakMemory:
