@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from fastnn.kernels.signatures import signature
+from fastnn.kernels.signatures import NAMES, signature
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,6 +81,11 @@ def kernel_of(key: Key) -> Any:
     from fastnn.kernels.cuda.adapter import factory
 
     return factory(key[0])(*key[1:])
+
+
+def takes_any_grid(key: Key) -> bool:
+    """Whether an op's results are the same for any number of blocks along x, and of threads."""
+    return key[0] in NAMES and bool(kernel_of(key).any_grid)
 
 
 def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:

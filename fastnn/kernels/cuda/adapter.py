@@ -23,6 +23,7 @@ from fastnn.kernels.cuda import data, dense, elementwise
 from fastnn.kernels.cuda.flag import FLAG
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (data, dense, elementwise)
@@ -91,6 +92,8 @@ def entry(
     name: str, element_types: tuple[str, ...], constants: tuple[int, ...] = ()
 ) -> tuple[Any, int]:
     """The Python function of an op's entry, and how many integers it takes."""
+    if name == "next_step":
+        return entry_of_step()
     op = signature(name)
     body = factory(name)(*element_types).make(*constants)
     namespace: dict[str, Any] = {"body": body, "float64_from_bits": float64_from_bits}
