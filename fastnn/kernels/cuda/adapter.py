@@ -82,8 +82,8 @@ def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
 def {op.name}({", ".join(words)}):
     state = view_int64_1(state_at, ({STATE_SLOTS},))
     floats = view_float64_1(state_at, ({STATE_SLOTS},))
-    N = state[{s.ROWS}]
-    if N > 0 and state[{FLAG}] == 0:
+    N, flag = state[{s.ROWS}], state[{FLAG}]
+    if (N > 0) & (flag == 0):
         body({", ".join(arguments)})
 """
 
