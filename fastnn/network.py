@@ -354,7 +354,7 @@ class Network:
                 self._told = True
             return EagerPass(step, sources, state, self.dtype, training)
         if self._mirror is not None:
-            return self._cuda_pass(step, sources, rows, state, hyperparameters, training)
+            return self._cuda_pass(step, sources, rows, state, verbose, hyperparameters, training)
         compiled = self._compiled(step, sources, rows, verbose, hyperparameters, training)
         return CompiledPass(compiled, sources, state)
 
@@ -382,6 +382,7 @@ class Network:
         sources: planner.Sources,
         rows: int,
         state: npt.NDArray[np.int64],
+        verbose: int,
         hyperparameters: Hashable,
         training: bool,
     ) -> Pass:
@@ -393,7 +394,7 @@ class Network:
             ("cuda", training, rows, hyperparameters, *_kinds(sources)),
             lambda: CudaStep(step, sources, rows, self.dtype, training, mirror),
         )
-        return CudaPass(made, sources, state)
+        return CudaPass(made, sources, state, compiling(verbose, f"{mirror.device.name}, once"))
 
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
         """A program from the store, or a new one, in the oldest one's place."""

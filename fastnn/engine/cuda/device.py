@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from fastnn.engine.compiler import Report
 from fastnn.kernels.signatures import NAMES, signature
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from fastnn.kernels.cuda.launch import Launch
@@ -69,11 +71,28 @@ class Device(Protocol):
     def read(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy device memory into a C-contiguous array, once all that was begun is done."""
 
-    def prepare(self, launches: Sequence[Launched]) -> Graph:
-        """Compile what these need, and make them one graph."""
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory that are free, and in all."""
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Memory of the host, `size` bytes, that the GPU can copy from by itself."""
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array into device memory beside what is done in order, and wait for it.
+
+        Any thread may call it.
+        """
+
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> Graph:
+        """Compile what these need, saying so to `report`, and make them one graph."""
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""
+
+
+def not_enough(name: str, size: int, free: int, total: int) -> str:
+    """What there is to say where device memory does not suffice."""
+    return f"{name}: {size:,} bytes of device memory are needed, {free:,} of {total:,} are free"
 
 
 def kernel_of(key: Key) -> Any:

@@ -13,10 +13,12 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from cuda.bindings import driver
 
 from fastnn.engine import compiler
-from fastnn.engine.cuda.device import Key, Launched
+from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.device import Key, Launched, not_enough
 from fastnn.kernels.cuda.launch import Launch
 
 if TYPE_CHECKING:
@@ -68,18 +70,6 @@ def _free(device: CudaDevice, address: int) -> None:
         device.ask(driver.cuMemFree, address)
 
 
-class PinnedMemory:
-    """Host memory that the GPU copies from and to by itself; `array` is a view of it."""
-
-    def __init__(self, device: CudaDevice, size: int) -> None:
-        import numpy as np
-
-        address = int(device.ask(driver.cuMemHostAlloc, size, 0))
-        block = (ctypes.c_uint8 * size).from_address(address)
-        self.array = np.ctypeslib.as_array(block)
-        weakref.finalize(self, _free_pinned, device, address)
-
-
 def _free_pinned(device: CudaDevice, address: int) -> None:
     if not device.lost:
         device.ask(driver.cuMemFreeHost, address)
@@ -88,9 +78,11 @@ def _free_pinned(device: CudaDevice, address: int) -> None:
 class CudaGraph:
     """A captured graph; see `Graph`."""
 
-    def __init__(self, device: CudaDevice, launches: Sequence[Launched]) -> None:
+    def __init__(
+        self, device: CudaDevice, launches: Sequence[Launched], report: Report | None
+    ) -> None:
         self._device = device
-        functions = device.functions(launches)
+        functions = device.functions(launches, report)
         stream, relaxed = device.stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         with device.capturing:
             device.ask(driver.cuStreamBeginCapture, stream, relaxed)
@@ -151,7 +143,7 @@ class CudaDevice:
         self._context = ask(driver.cuDevicePrimaryCtxRetain, self._number)
         self.enter()
         flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
-        self.stream = ask(driver.cuStreamCreate, int(flag))
+        self.stream, self._beside = (ask(driver.cuStreamCreate, int(flag)) for _ in range(2))
         self.capturing = threading.Lock()
         self._functions: dict[tuple[str, ...], Any] = {}
 
@@ -174,10 +166,7 @@ class CudaDevice:
             return DriverMemory(self, size)
         except MemoryError:
             free, total = self.memory()
-            raise MemoryError(
-                f"{self.name}: {size:,} bytes of device memory are needed, "
-                f"{free:,} of {total:,} are free"
-            ) from None
+            raise MemoryError(not_enough(self.name, size, free, total)) from None
 
     def memory(self) -> tuple[int, int]:
         """Bytes of device memory that are free, and in all."""
@@ -195,6 +184,21 @@ class CudaDevice:
                 driver.cuMemcpyHtoDAsync, address, array.ctypes.data, array.nbytes, self.stream
             )
 
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Memory of the host that the GPU can copy from by itself."""
+        address = int(self.ask(driver.cuMemHostAlloc, max(size, 1), 0))
+        block = (ctypes.c_uint8 * size).from_address(address)
+        weakref.finalize(block, _free_pinned, self, address)
+        return np.ctypeslib.as_array(block)
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address in a stream of its own, and wait for it."""
+        if array.nbytes:
+            self.ask(
+                driver.cuMemcpyHtoDAsync, address, array.ctypes.data, array.nbytes, self._beside
+            )
+            self.ask(driver.cuStreamSynchronize, self._beside)
+
     def read(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy from an address into an array, and wait until it is there."""
         if array.nbytes:
@@ -207,15 +211,15 @@ class CudaDevice:
         """Wait until all that was begun is done; the interpreter goes on meanwhile."""
         self.ask(driver.cuStreamSynchronize, self.stream)
 
-    def prepare(self, launches: Sequence[Launched]) -> CudaGraph:
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> CudaGraph:
         """Compile and load what these need, and capture them."""
-        return CudaGraph(self, launches)
+        return CudaGraph(self, launches, report)
 
-    def functions(self, launches: Sequence[Launched]) -> list[Any]:
+    def functions(self, launches: Sequence[Launched], report: Report | None) -> list[Any]:
         """The loaded kernels of some launches."""
         keys = [self.key(one.key, one.launch) for one in launches]
         missing = [key for key in dict.fromkeys(keys) if key not in self._functions]
-        for key, (code, symbol) in compiler.compiled(missing).items():
+        for key, (code, symbol) in compiler.compiled(missing, report).items():
             module = self.ask(driver.cuModuleLoadData, code)
             self._functions[key] = self.ask(driver.cuModuleGetFunction, module, symbol.encode())
         return [self._functions[key] for key in keys]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastnn.engine.compiler import Report
 from fastnn.engine.cpu import SLICE_SECONDS, diverged
 from fastnn.engine.cuda.device import Graph, Launched, Memory, launch_of
 from fastnn.engine.cuda.mirror import Mirror
@@ -51,6 +52,11 @@ class Linked:
         self._bound: dict[str, Bound] = {}
         self._graph: Graph | None = None
 
+    def wanted(self, name: str, size: int) -> int:
+        """How much more device memory `place` would take."""
+        held = self._held.get(name)
+        return 0 if held is not None and held.size >= size else size
+
     def place(self, name: str, size: int) -> int:
         """The address of `size` bytes of device memory for the outside array called `name`."""
         held = self._held.get(name)
@@ -59,11 +65,11 @@ class Linked:
             held = self._held[name] = self.device.allocate(max(size, 1))
         return held.address
 
-    def bind(self, arrays: Mapping[str, Bound]) -> None:
-        """Let the program find its outside arrays at these places."""
+    def bind(self, arrays: Mapping[str, Bound], report: Report | None = None) -> None:
+        """Let the program find its outside arrays at these places; `report`: see `prepare`."""
         if self._graph is None or arrays != self._bound:
             self._bound = dict(arrays)
-            self._graph = self.device.prepare(self._launches())
+            self._graph = self.device.prepare(self._launches(), report)
 
     def _launches(self) -> list[Launched]:
         places, _ = self.program.plan()

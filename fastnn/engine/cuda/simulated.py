@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ import numpy as np
 from numba import cuda
 
 from fastnn.engine import arena
-from fastnn.engine.cuda.device import Key, Launched, takes_any_grid
+from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.device import Key, Launched, not_enough, takes_any_grid
 from fastnn.kernels.cuda.adapter import entry
 
 if TYPE_CHECKING:
@@ -60,13 +62,43 @@ def run_kernel(one: Launched) -> None:
 
 
 class SimulatedDevice:
-    """The simulator; see `Device`."""
+    """The simulator; see `Device`.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of its memory.
+    """
 
     name = "simulator"
 
+    def __init__(self, total: int = 1 << 34) -> None:
+        self._total, self._used = total, 0
+
     def allocate(self, size: int) -> SimulatedMemory:
         """A block of `size` bytes."""
-        return SimulatedMemory(size)
+        free, total = self.memory()
+        if size > free:
+            raise MemoryError(not_enough(self.name, size, free, total))
+        memory = SimulatedMemory(size)
+        self._used += size
+        weakref.finalize(memory, self._give_back, size)
+        return memory
+
+    def _give_back(self, size: int) -> None:
+        self._used -= size
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that are free, and in all."""
+        return self._total - self._used, self._total
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Any memory of the host is as good."""
+        return arena.allocate(size)
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address."""
+        self.write(address, array)
 
     def write(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy an array to an address."""
@@ -76,8 +108,8 @@ class SimulatedDevice:
         """Copy from an address into an array."""
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
-    def prepare(self, launches: Sequence[Launched]) -> SimulatedGraph:
-        """The launches as one."""
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> SimulatedGraph:
+        """The launches as one; nothing is compiled."""
         return SimulatedGraph(launches)
 
     def wait(self) -> None:
