@@ -15,6 +15,15 @@ settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Unless a GPU is asked for, by ``-m gpu``, let Numba's simulator stand for it.
+
+    Numba reads the setting where it is imported; of what it does for the CPU nothing depends on it.
+    """
+    if config.getoption("markexpr") != "gpu":
+        os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+
 def pytest_collection_finish() -> None:
     """Keep all that is imported out of garbage collection: it stays, and looking at it is slow."""
     gc.collect()

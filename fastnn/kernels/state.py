@@ -70,6 +70,8 @@ SHARED_FLAG = 16
 """Slot of the shared block: 1 + the position of the op that met a value that is not finite."""
 SHARED_CHECK = 17
 """Slot of the shared block: not 0 while a thread computes a gradient only to look at it."""
+SHARED_LATE_FLAG = 18
+"""Slot of the shared block: SHARED_FLAG of an op of the update, which a GPU keeps apart."""
 SHARED_YIELD = 24
 """Slot of the shared block: address of the system's function that gives the core away."""
 SHARED_SLOTS = 32

@@ -62,7 +62,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
         Weights of classes by label, multiplied with `sample_weight`.
     dtype : {"float32", "float64"}, optional
         Element type of the network; None is that of X.
-    device : {"cpu", "auto"}
+    device : {"cpu", "cuda", "auto"}
     callbacks : list of Callback, optional
         Called with the figures ``loss``, ``learning_rate`` and, where there are any, ``val_loss``
         and ``val_score``; not with ``"lbfgs"``.

@@ -1,0 +1,119 @@
+"""A GPU as the executor sees it: memory, copies, launches, graphs; real or simulated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from fastnn.engine.compiler import Report
+from fastnn.kernels.signatures import NAMES, signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fastnn.kernels.cuda.launch import Launch
+
+Key = tuple[str, ...]
+"""An op's name and its element types."""
+
+
+class Launched(NamedTuple):
+    """One launch of an op's entry.
+
+    Parameters
+    ----------
+    key : tuple of str
+        The op's name and its element types.
+    launch : Launch
+        Blocks, threads, and what the kernel is compiled for.
+    words : list of int
+        What the entry takes: lengths, addresses, scalars, phase, position, the state's address.
+    """
+
+    key: Key
+    launch: Launch
+    words: list[int]
+
+
+class Memory(Protocol):
+    """A block of device memory; it goes when nothing holds it any more."""
+
+    address: int
+    size: int
+
+
+class Graph(Protocol):
+    """Launches that are done one after the other, at the cost of one for the host."""
+
+    def run(self, times: int = 1) -> None:
+        """Begin to do them all, `times` times."""
+
+
+class Device(Protocol):
+    """A GPU, or what stands for one. All it does is done in one order, that of the calls."""
+
+    name: str
+
+    def allocate(self, size: int) -> Memory:
+        """A block of `size` bytes that begins on a multiple of 256.
+
+        Raises
+        ------
+        MemoryError
+            If there is not so much.
+        """
+
+    def write(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy a C-contiguous array into device memory; then it may be changed."""
+
+    def read(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy device memory into a C-contiguous array, once all that was begun is done."""
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory that are free, and in all."""
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Memory of the host, `size` bytes, that the GPU can copy from by itself."""
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array into device memory beside what is done in order, and wait for it.
+
+        Any thread may call it.
+        """
+
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> Graph:
+        """Compile what these need, saying so to `report`, and make them one graph."""
+
+    def wait(self) -> None:
+        """Wait until all that was begun is done."""
+
+
+def not_enough(name: str, size: int, free: int, total: int) -> str:
+    """What there is to say where device memory does not suffice."""
+    return f"{name}: {size:,} bytes of device memory are needed, {free:,} of {total:,} are free"
+
+
+def kernel_of(key: Key) -> Any:
+    """The kernel of an op for its element types: a `launch.Kernel`."""
+    from fastnn.kernels.cuda.adapter import factory
+
+    return factory(key[0])(*key[1:])
+
+
+def takes_any_grid(key: Key) -> bool:
+    """Whether an op's results are the same for any number of blocks along x, and of threads."""
+    return key[0] in NAMES and bool(kernel_of(key).any_grid)
+
+
+def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:
+    """How an op is launched on arrays of given lengths, which begin on multiples of 16 or not."""
+    complete = dict.fromkeys(signature(key[0]).dimensions, 0) | lengths
+    launch: Launch = kernel_of(key).launch(complete, aligned)
+    return launch
+
+
+def simulated() -> bool:
+    """Whether Numba's simulator stands for the GPU."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")

@@ -1,0 +1,116 @@
+"""The simulator as a device: its memory is this process's, its kernels are Python."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import cuda
+
+from fastnn.engine import arena
+from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.device import Key, Launched, not_enough, takes_any_grid
+from fastnn.kernels.cuda.adapter import entry
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+MOST_BLOCKS, MOST_THREADS = 3, 64
+"""Grids and blocks of kernels that take any are cut down to these: a thread costs 0.1 ms."""
+
+
+@cache
+def _kernel(key: Key, constants: tuple[int, ...]) -> Any:
+    function, _ = entry(key[0], key[1:], constants)
+    return cuda.jit(function)
+
+
+class SimulatedMemory:
+    """A block of this process's memory."""
+
+    def __init__(self, size: int) -> None:
+        self._block = arena.allocate(size + 256)
+        self._block[:] = 0xFF  # what nothing has written is NaN
+        self.address, self.size = -(-self._block.ctypes.data // 256) * 256, size
+
+
+class SimulatedGraph:
+    """Launches, run by the simulator."""
+
+    def __init__(self, launches: Sequence[Launched]) -> None:
+        self._launches = list(launches)
+
+    def run(self, times: int = 1) -> None:
+        """Do them all, `times` times."""
+        for _ in range(times):
+            for one in self._launches:
+                run_kernel(one)
+
+
+def run_kernel(one: Launched) -> None:
+    """Run one launch."""
+    blocks, threads, constants = one.launch
+    kernel = _kernel(one.key, constants)
+    if takes_any_grid(one.key):
+        blocks, threads = (min(blocks[0], MOST_BLOCKS), blocks[1]), min(threads, MOST_THREADS)
+    with np.errstate(all="ignore"):
+        kernel[blocks, threads](*map(np.int64, one.words))
+
+
+class SimulatedDevice:
+    """The simulator; see `Device`.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of its memory.
+    """
+
+    name = "simulator"
+
+    def __init__(self, total: int = 1 << 34) -> None:
+        self._total, self._used = total, 0
+
+    def allocate(self, size: int) -> SimulatedMemory:
+        """A block of `size` bytes."""
+        free, total = self.memory()
+        if size > free:
+            raise MemoryError(not_enough(self.name, size, free, total))
+        memory = SimulatedMemory(size)
+        self._used += size
+        weakref.finalize(memory, self._give_back, size)
+        return memory
+
+    def _give_back(self, size: int) -> None:
+        self._used -= size
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that are free, and in all."""
+        return self._total - self._used, self._total
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Any memory of the host is as good."""
+        return arena.allocate(size)
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address."""
+        self.write(address, array)
+
+    def write(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address."""
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def read(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy from an address into an array."""
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> SimulatedGraph:
+        """The launches as one; nothing is compiled."""
+        return SimulatedGraph(launches)
+
+    def wait(self) -> None:
+        """Nothing is done behind the caller's back."""

@@ -1,0 +1,1 @@
+"""CUDA kernels: the twins of those in ``kernels/cpu``, written with Numba-CUDA."""

@@ -1,0 +1,104 @@
+"""From a kernel over arrays to an entry over words, which the executor launches.
+
+An entry takes integers alone: an op's operands as `Call.integers` lays them out (lengths of
+dimensions, addresses of arrays, scalars, floats among them as their bits), then the op's `phase`
+and `position` in its program, and the address of the state. Only the rows of the batch are read on
+the device: of one step to the next, nothing comes from the host. An entry whose batch has no rows,
+or before which a flag was raised, does nothing.
+
+A kernel asks by the names of its parameters for operands, for dimensions (``N``: the batch's rows),
+and for ``state`` and ``floats``, ``phase``, ``position``, and ``first`` (the batch's first row in
+the epoch's order). An array of an op whose parts are "elements" is one-dimensional.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.kernels import state as s
+from fastnn.kernels.bits import float64_from_bits
+from fastnn.kernels.cuda import data, dense, elementwise
+from fastnn.kernels.cuda.flag import FLAG
+from fastnn.kernels.cuda.launch import Kernel
+from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.steps import entry_of_step
+from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
+
+_ROOMS = (data, dense, elementwise)
+
+STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
+"""Length of the state in device memory, with the shared block behind it."""
+
+
+def factory(name: str) -> Callable[..., Kernel]:
+    """The function that makes the kernel called `name` for given element types."""
+    for room in _ROOMS:
+        if hasattr(room, name):
+            made: Callable[..., Kernel] = getattr(room, name)
+            return made
+    raise LookupError(f"no CUDA kernel is called {name!r}")
+
+
+def has_kernel(name: str) -> bool:
+    """Whether an op has a kernel here."""
+    return any(hasattr(room, name) for room in _ROOMS)
+
+
+def words_of(op: Signature) -> int:
+    """Number of integers that an op's entry takes."""
+    return op.width + 3
+
+
+def _array(op: Signature, operand: Operand, element: str) -> str:
+    """The expression of an array operand."""
+    shape = ", ".join(operand.dimensions)
+    if op.parts == "elements":
+        return f"view_{element}_1({operand.name}_at, ({' * '.join(operand.dimensions)},))"
+    return f"view_{element}_{len(operand.dimensions)}({operand.name}_at, ({shape},))"
+
+
+def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
+    """The text of the entry that calls `body` with the operands of `op`."""
+    type_of = {"T": element_types[0], "S": element_types[-1]}
+    known = {name: name for name in ("state", "floats", "N", "phase", "position", *op.dimensions)}
+    known["first"] = f"state[{s.FIRST}]"
+    for operand in op.arrays:
+        known[operand.name] = _array(op, operand, type_of.get(operand.type, operand.type))
+    for scalar in op.scalars:
+        is_float = scalar.type == "float"
+        known[scalar.name] = f"float64_from_bits({scalar.name})" if is_float else scalar.name
+    words = [
+        *op.dimensions,
+        *(f"{operand.name}_at" for operand in op.arrays),
+        *(scalar.name for scalar in op.scalars),
+        "phase",
+        "position",
+        "state_at",
+    ]
+    arguments = [known[name] for name in inspect.signature(body.py_func).parameters]
+    return f"""
+def {op.name}({", ".join(words)}):
+    state = view_int64_1(state_at, ({STATE_SLOTS},))
+    floats = view_float64_1(state_at, ({STATE_SLOTS},))
+    N = state[{s.ROWS}]
+    if N > 0 and state[{FLAG}] == 0:
+        body({", ".join(arguments)})
+"""
+
+
+def entry(
+    name: str, element_types: tuple[str, ...], constants: tuple[int, ...] = ()
+) -> tuple[Any, int]:
+    """The Python function of an op's entry, and how many integers it takes."""
+    if name == "next_step":
+        return entry_of_step()
+    op = signature(name)
+    body = factory(name)(*element_types).make(*constants)
+    namespace: dict[str, Any] = {"body": body, "float64_from_bits": float64_from_bits}
+    for item in ITEM_BYTES:
+        for dimensions in (1, 2, 3):
+            namespace[f"view_{item}_{dimensions}"] = view(item, dimensions)
+    exec(source_of(op, body, element_types), namespace)
+    return namespace[op.name], words_of(op)

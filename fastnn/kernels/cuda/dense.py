@@ -1,0 +1,106 @@
+"""Dense layer: y = x·w + b and its three gradients, each one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
+from fastnn.kernels.cuda.memory import address, given, view
+from fastnn.kernels.cuda.product import TILES, Tile, grid_of, is_wide, product, tile_for
+from fastnn.kernels.cuda.target import device
+
+
+def _kernel(type_name: str, make: Callable[..., Any], rows: str, columns: str) -> Kernel:
+    """A kernel that is one product of so many rows and columns."""
+
+    def launch(lengths: Lengths, aligned: bool) -> Launch:
+        place = tile_for(type_name, lengths[rows], lengths[columns])
+        tile = TILES[place]
+        wide = is_wide(type_name, aligned, lengths["I"], lengths["O"])
+        blocks = grid_of(tile, lengths[rows], lengths[columns])
+        return Launch(blocks, tile.threads, (place, int(wide)))
+
+    return Kernel(lambda place, wide: make(TILES[place], bool(wide)), launch)
+
+
+def dense_forward(type_name: str) -> Kernel:
+    """``y = x·w + b``, overwriting y (N, O); x (N, I), w (I, O), b (O,) or left out.
+
+    Where `relu` is 1, ``y = max(x·w + b, 0)``.
+    """
+    zero, flat = getattr(np, type_name)(0), view(type_name, 1)
+
+    @device
+    def finish(value, row, column, columns, b, _, relu):
+        if given(b):
+            value += b[column]
+        return max(value, zero) if relu and value == value else value
+
+    def make(tile: Tile, wide: bool) -> Any:
+        multiply = product(type_name, tile, wide, True, False, finish)
+
+        @device
+        def dense_forward(y, x, w, b, relu):
+            (N, columns), depth = y.shape, x.shape[1]
+            multiply(flat(address(y), (N * columns,)), flat(address(x), (N * depth,)),
+                     flat(address(w), (depth * columns,)), N, columns, depth, b, b, b,
+                     relu)  # fmt: skip
+
+        return dense_forward
+
+    return _kernel(type_name, make, "N", "O")
+
+
+def dense_backward_input(type_name: str) -> Kernel:
+    """``dx = dy·wᵀ``, overwriting dx (N, I); dy (N, O), w (I, O).
+
+    With `gate` (N, I), which may be left out, dx is multiplied by 0 where gate is 0 or less: by
+    the derivative of the ReLU whose output it is.
+    """
+    zero, flat = getattr(np, type_name)(0), view(type_name, 1)
+
+    @device
+    def finish(value, row, column, columns, gate, _, numbers):
+        if given(gate) and not gate[row, column] > zero:
+            return value * zero
+        return value
+
+    def make(tile: Tile, wide: bool) -> Any:
+        multiply = product(type_name, tile, wide, True, True, finish)
+
+        @device
+        def dense_backward_input(dx, dy, w, gate):
+            (N, columns), depth = dx.shape, dy.shape[1]
+            multiply(flat(address(dx), (N * columns,)), flat(address(dy), (N * depth,)),
+                     flat(address(w), (depth * columns,)), N, columns, depth, gate, gate, gate,
+                     0)  # fmt: skip
+
+        return dense_backward_input
+
+    return _kernel(type_name, make, "N", "I")
+
+
+def dense_backward_kernel(type_name: str) -> Kernel:
+    """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out."""
+    flat = view(type_name, 1)
+
+    @device
+    def finish(value, row, column, columns, first, second, numbers):
+        return value
+
+    def make(tile: Tile, wide: bool) -> Any:
+        multiply = product(type_name, tile, wide, False, False, finish, with_sums=True)
+
+        @device
+        def dense_backward_kernel(dw, db, x, dy):
+            (rows, columns), depth = dw.shape, dy.shape[0]
+            multiply(flat(address(dw), (rows * columns,)), flat(address(x), (depth * rows,)),
+                     flat(address(dy), (depth * columns,)), rows, columns, depth, db, db, db,
+                     0)  # fmt: skip
+
+        return dense_backward_kernel
+
+    return _kernel(type_name, make, "I", "O")

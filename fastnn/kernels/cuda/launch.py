@@ -1,0 +1,68 @@
+"""A kernel with the blocks and threads that it is launched in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Lengths = Mapping[str, int]
+"""An op's dimensions; N is the most rows that a batch has."""
+
+THREADS = 256
+"""Threads of a block, where a kernel has no reason for another number."""
+
+MOST_BLOCKS = 2112
+"""Blocks of a grid whose threads take several elements: 16 for each of an H200's 132 processors."""
+
+
+class Launch(NamedTuple):
+    """How a kernel is launched on arrays of given lengths.
+
+    Parameters
+    ----------
+    blocks : tuple of int
+        Of the grid, along x and y.
+    threads : int
+        Of a block.
+    constants : tuple of int
+        What the kernel is compiled for beside its element types.
+    """
+
+    blocks: tuple[int, int]
+    threads: int
+    constants: tuple[int, ...] = ()
+
+
+class Kernel(NamedTuple):
+    """A kernel: ``make(*constants)`` is the device function, whose parameters name operands.
+
+    ``launch(lengths, aligned)`` says how it is launched; `aligned`: whether all arrays begin on
+    multiples of 16 bytes. `any_grid`: its result is the same for any number of blocks along x, and
+    of threads.
+    """
+
+    make: Callable[..., Any]
+    launch: Callable[[Lengths, bool], Launch]
+    any_grid: bool = False
+
+
+def in_blocks(count: int, threads: int = THREADS, each: int = 1) -> tuple[int, int]:
+    """The grid for `count` pieces of work, at least `each` of them to a thread."""
+    return max(1, min(-(-count // (threads * each)), MOST_BLOCKS)), 1
+
+
+def by_element(body: Any, dimensions: str = "NF", each: int = 1) -> Kernel:
+    """A kernel whose threads go over elements, of arrays of these dimensions, in strides."""
+
+    def launch(lengths: Lengths, aligned: bool) -> Launch:
+        count = 1
+        for letter in dimensions:
+            count *= lengths[letter]
+        return Launch(in_blocks(count, each=each), THREADS)
+
+    return Kernel(lambda: body, launch, any_grid=True)
+
+
+def by_one_thread(body: Any) -> Kernel:
+    """A kernel of a few scalars."""
+    return Kernel(lambda: body, lambda lengths, aligned: Launch((1, 1), 1))

@@ -1,0 +1,238 @@
+"""The matrix product of every dense op: C = A·B in tiles, from shared memory into registers.
+
+A block computes a tile of C, of which each thread keeps a smaller one in registers. Both factors
+come in slices of `SLICE` along the depth, laid out in shared memory depth first, so that a thread
+reads what it needs of them 16 bytes at a time; while one slice is multiplied, the next is on its
+way from global memory into registers. The depth is gone through in order by one thread for each
+element of C: results are the same bits for any grid.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from fastnn.kernels.cuda.memory import copy_wide, given, lanes_of
+from fastnn.kernels.cuda.target import cuda, device, unrolled
+from fastnn.kernels.signatures import ITEM_BYTES
+
+
+class Tile(NamedTuple):
+    """A block's rows and columns of C, the depth of a slice, and a thread's rows and columns."""
+
+    rows: int
+    columns: int
+    depth: int
+    thread_rows: int
+    thread_columns: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.thread_rows * (self.columns // self.thread_columns)
+
+
+TILES = (Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(32, 32, 8, 4, 4))
+"""From the fastest tile on large matrices to that of the most blocks on small ones."""
+
+ENOUGH_BLOCKS = 132
+"""A larger tile is taken only if it leaves every processor of an H200 a block."""
+
+
+def is_wide(type_name: str, aligned: bool, *lengths: int) -> bool:
+    """Whether rows of these lengths all begin on multiples of 16 bytes, where the arrays do."""
+    return aligned and all(length % lanes_of(type_name) == 0 for length in lengths)
+
+
+def tile_for(type_name: str, rows: int, columns: int) -> int:
+    """The place in `TILES` of the tile for a product of so many rows and columns."""
+    for place, tile in enumerate(TILES):
+        if ITEM_BYTES[type_name] * tile.thread_rows * tile.thread_columns > MOST_TOTALS:
+            continue
+        if blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
+            return place
+    return len(TILES) - 1
+
+
+MOST_TOTALS = 256
+"""Bytes of registers for the elements of C that a thread computes."""
+
+
+def grid_of(tile: Tile, rows: int, columns: int) -> tuple[int, int]:
+    """Blocks along the rows and along the columns of C."""
+    return max(1, -(-rows // tile.rows)), max(1, -(-columns // tile.columns))
+
+
+def blocks_of(tile: Tile, rows: int, columns: int) -> int:
+    """Blocks in all."""
+    down, across = grid_of(tile, rows, columns)
+    return down * across
+
+
+def _staging(type_name: str, tile: Tile, wide: bool, extent: int, depth_runs: bool) -> Any:
+    """How a slice of a factor comes into shared memory: the functions ``fetch`` and ``put``.
+
+    The factor has `extent` rows or columns in a tile. `depth_runs`: neighbours in memory are
+    neighbours along the depth, else along the rows or columns.
+    """
+    real, lanes = getattr(np, type_name), lanes_of(type_name)
+    each, threads, slice_depth = share_of(tile, extent), tile.threads, tile.depth
+    zero = real(0)
+
+    run = lanes if wide else 1
+
+    @device
+    def place(piece):
+        """Row or column, and depth, in the slice of a thread's `piece`-th run of neighbours."""
+        first = (cuda.threadIdx.x + piece * threads) * run
+        if depth_runs:
+            return first // slice_depth, first % slice_depth
+        return first % extent, first // extent
+
+    @device
+    def fetch(held, source, begin, begin_depth, length, depth):
+        """Read this thread's share of the slice at `begin`, `begin_depth`; 0 beyond the edges."""
+        for piece in range(each // run):
+            along, deep = place(piece)
+            along, deep = begin + along, begin_depth + deep
+            if along < length and deep < depth:
+                at = along * depth + deep if depth_runs else deep * length + along
+                if wide:
+                    copy_wide(held, piece * lanes, source, at)
+                else:
+                    held[piece] = source[at]
+            else:
+                for lane in range(run):
+                    held[piece * run + lane] = zero
+
+    @device
+    def put(shared, held):
+        """Write it to shared memory."""
+        for piece in range(each // run):
+            along, deep = place(piece)
+            if wide and not depth_runs:
+                copy_wide(shared, deep * extent + along, held, piece * lanes)
+            else:
+                for lane in range(run):
+                    shared[(deep + lane) * extent + along] = held[piece * run + lane]
+
+    return fetch, put
+
+
+def share_of(tile: Tile, extent: int) -> int:
+    """Elements of a slice that each thread brings."""
+    return extent * tile.depth // tile.threads
+
+
+def product(
+    type_name: str,
+    tile: Tile,
+    wide: bool,
+    depth_runs_in_a: bool,
+    depth_runs_in_b: bool,
+    finish: Any,
+    with_sums: bool = False,
+) -> Any:
+    """The function ``multiply(c, a, b, rows, columns, depth, sums, first, second, numbers)``.
+
+    It overwrites `c`, (rows, columns) as a flat array, with ``finish(A·B)``; A is (rows, depth)
+    and B (depth, columns), flat, and each may lie transposed.
+
+    Parameters
+    ----------
+    wide : bool
+        Whether A, B and C begin on multiples of 16 bytes, and so does each row of theirs.
+    depth_runs_in_a, depth_runs_in_b : bool
+        Whether neighbours in memory are neighbours along the depth: of A they are where it lies as
+        it is, of B where it lies transposed.
+    finish : device function
+        ``finish(value, row, column, columns, first, second, numbers)``: what is written.
+    with_sums : bool
+        Whether the sums of B's columns are written to `sums` (columns,), if that is given.
+    """
+    real, item, lanes = getattr(np, type_name), getattr(types, type_name), lanes_of(type_name)
+    tile_rows, tile_columns, slice_depth, thread_rows, thread_columns = tile
+    fetch_a, put_a = _staging(type_name, tile, wide, tile_rows, depth_runs_in_a)
+    fetch_b, put_b = _staging(type_name, tile, wide, tile_columns, depth_runs_in_b)
+    each_a, each_b = share_of(tile, tile_rows), share_of(tile, tile_columns)
+    size_a, size_b = tile_rows * slice_depth, tile_columns * slice_depth
+    count, across = thread_rows * thread_columns, tile_columns // thread_columns
+    # A thread's rows come in groups of neighbours, spread over the tile: so the threads of a warp
+    # read neighbouring words of shared memory.
+    row_groups, column_groups = thread_rows // lanes, thread_columns // lanes
+    row_step, column_step = tile_rows // row_groups, tile_columns // column_groups
+    zero = real(0)
+
+    @device
+    def write_row(i, totals, c, rows, columns, row_begin, column_begin, first, second, numbers):
+        """Write what the thread has of the i-th of its rows."""
+        results = cuda.local.array(lanes, item, alignment=16)
+        row = row_begin + i // lanes * row_step + i % lanes
+        if row >= rows:
+            return
+        for g in range(column_groups):
+            column = column_begin + g * column_step
+            for j in range(lanes):
+                if column + j < columns:
+                    total = totals[i * thread_columns + g * lanes + j]
+                    results[j] = finish(total, row, column + j, columns, first, second, numbers)
+            at = row * columns + column
+            if wide and column < columns:
+                copy_wide(c, at, results, 0)
+            else:
+                for j in range(lanes):
+                    if column + j < columns:
+                        c[at + j] = results[j]
+
+    write_rows = unrolled(write_row, thread_rows)
+
+    @device
+    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers):
+        row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
+        if row_begin >= rows or column_begin >= columns:
+            return
+        shared_a = cuda.shared.array(size_a, item, alignment=16)
+        shared_b = cuda.shared.array(size_b, item, alignment=16)
+        held_a = cuda.local.array(each_a, item, alignment=16)
+        held_b = cuda.local.array(each_b, item, alignment=16)
+        of_a = cuda.local.array(thread_rows, item, alignment=16)
+        of_b = cuda.local.array(thread_columns, item, alignment=16)
+        totals = cuda.local.array(count, item, alignment=16)
+        for i in range(count):
+            totals[i] = zero
+        sum_of_column = zero
+        thread = cuda.threadIdx.x
+        row_place, column_place = thread // across * lanes, thread % across * lanes
+        summing = with_sums and given(sums) and row_begin == 0 and thread < tile_columns
+        fetch_a(held_a, a, row_begin, 0, rows, depth)
+        fetch_b(held_b, b, column_begin, 0, columns, depth)
+        for begin in range(0, depth, slice_depth):
+            cuda.syncthreads()
+            put_a(shared_a, held_a)
+            put_b(shared_b, held_b)
+            cuda.syncthreads()
+            ahead = begin + slice_depth
+            if ahead < depth:
+                fetch_a(held_a, a, row_begin, ahead, rows, depth)
+                fetch_b(held_b, b, column_begin, ahead, columns, depth)
+            if summing:
+                for k in range(slice_depth):
+                    sum_of_column += shared_b[k * tile_columns + thread]
+            for k in range(slice_depth):
+                for g in range(row_groups):
+                    at = k * tile_rows + g * row_step + row_place
+                    copy_wide(of_a, g * lanes, shared_a, at)
+                for g in range(column_groups):
+                    at = k * tile_columns + g * column_step + column_place
+                    copy_wide(of_b, g * lanes, shared_b, at)
+                for i in range(thread_rows):
+                    for j in range(thread_columns):
+                        totals[i * thread_columns + j] += of_a[i] * of_b[j]
+        if summing and column_begin + thread < columns:
+            sums[column_begin + thread] = sum_of_column
+        write_rows(totals, c, rows, columns, row_begin + row_place, column_begin + column_place,
+                   first, second, numbers)  # fmt: skip
+
+    return multiply
