@@ -11,6 +11,7 @@ from fastnn.engine.cuda.device import Launched, kernel_of, launch_of
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
+from fastnn.kernels.cuda.slots import STATE_SLOTS
 from fastnn.kernels.signatures import signature
 from helpers import assert_close
 from kernel_cases import Array, Example, Operands, Watched, poison
@@ -52,7 +53,7 @@ def run(
         addresses[id(w.array)] = memory[name].address + w.inside.start * w.array.itemsize
     state = np.concatenate([example.state(), np.zeros(s.SHARED_SLOTS, np.int64)])
     state[s.ROWS] = example.rows
-    state_memory = device.allocate(state.nbytes)
+    state_memory = device.allocate(8 * STATE_SLOTS)
     device.write(state_memory.address, state)
     call = Call(example.name, operands | example.scalars)
     words = call.integers(lambda array: addresses[id(array)], without_product)

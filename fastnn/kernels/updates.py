@@ -165,6 +165,22 @@ WITH_OWN: MutableMapping[str, Update] = ChainMap({}, UPDATES)
 """The same, and those of the user's own, see `own`."""
 
 
+def expression_of(number: str) -> str:
+    """The expression by which a kernel reads one of an update's numbers, in float64."""
+    slot = STEP_NUMBERS.get(number)
+    if slot is None:
+        return number
+    if slot < s.FLOATS:
+        return f"state[{slot}] + 1"
+    return f"floats[{slot}]" + (" * multiplier" if number in RATE_NUMBERS else "")
+
+
+def adam_rates(t, learning_rate, beta_1, beta_2):
+    """Adam's rate η/(1−β₁ᵗ) and the root's correction 1/√(1−β₂ᵗ). Kingma & Ba 2014, algorithm 1."""
+    t = float(t)
+    return learning_rate / (1.0 - beta_1**t), 1.0 / math.sqrt(1.0 - beta_2**t)
+
+
 def nadam_rates(t, learning_rate, beta_1, beta_2):
     """Nadam's rate of m, that of g and the root's correction at step t, as Keras has them.
 
@@ -197,6 +213,7 @@ def adam_corrections(t, learning_rate, beta_1, beta_2):
 
 
 RATES = {
+    "adam_rates": (adam_rates, ("rate", "correction")),
     "nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction")),
     "adam_rates_epsilon_hat": (adam_rates_epsilon_hat, ("rate", "correction")),
     "adam_corrections": (adam_corrections, ("correction_1", "correction_2")),

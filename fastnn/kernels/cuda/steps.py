@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import state as s
-from fastnn.kernels.cuda.flag import FLAG, LATE_FLAG
 from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.slots import FLAG, LATE_FLAG, STATE_SLOTS
 
 
 def entry_of_step() -> tuple[Any, int]:
@@ -14,7 +14,7 @@ def entry_of_step() -> tuple[Any, int]:
     integers = view("int64", 1)
 
     def next_step(state_at):
-        state = integers(state_at, (s.SLOTS + s.SHARED_SLOTS,))
+        state = integers(state_at, (STATE_SLOTS,))
         if state[FLAG] != 0 or state[LATE_FLAG] != 0:
             state[s.STATUS] = s.DIVERGED
             return
