@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,27 @@ def test_nothing_is_saved_before_the_first_epoch_is_done(
     assert run("train", mixed, "--target", "kind", "--out", model) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
     assert not model.exists()
+
+
+def test_a_large_table_takes_little_more_memory_than_its_numbers(
+    tmp_path: Path, model: Path
+) -> None:
+    columns = 50
+    rng = np.random.default_rng(0)
+    lines = [",".join(map(str, row)) for row in rng.normal(size=(1000, columns)).round(4)]
+    header = ",".join(f"c{column}" for column in range(columns))
+    peaks = []
+    for rows in (10_000, 30_000):  # the first has what reading takes of any table
+        path = tmp_path / f"{rows}.csv"
+        body = "".join(f"{lines[row % 1000]},{'ab'[row % 7 % 2]}\n" for row in range(rows))
+        path.write_text(f"{header},y\n{body}")
+        del body
+        tracemalloc.start()
+        arguments = ("--epochs", 1, "--hidden", "", "--out", model)
+        assert run("train", path, "--target", "y", *arguments) == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1.5 * 8 * columns * 20_000
 
 
 # Predicting.
