@@ -19,14 +19,23 @@ from typing import Any
 
 from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
-from fastnn.kernels.cuda import data, dense, elementwise, softmax
+from fastnn.kernels.cuda import (
+    data,
+    dense,
+    elementwise,
+    losses,
+    pointwise,
+    softmax,
+    sparsemax,
+    targets,
+)
 from fastnn.kernels.cuda.flag import FLAG
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, softmax)
+_ROOMS = (data, dense, elementwise, losses, pointwise, softmax, sparsemax, targets)
 
 STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
 """Length of the state in device memory, with the shared block behind it."""
