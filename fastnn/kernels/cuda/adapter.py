@@ -19,14 +19,36 @@ from typing import Any
 
 from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
-from fastnn.kernels.cuda import data, dense, elementwise, optimizers, regularization, targets
+from fastnn.kernels.cuda import (
+    data,
+    dense,
+    elementwise,
+    losses,
+    optimizers,
+    pointwise,
+    regularization,
+    softmax,
+    sparsemax,
+    targets,
+)
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, optimizers, regularization, targets)
+_ROOMS = (
+    data,
+    dense,
+    elementwise,
+    losses,
+    optimizers,
+    pointwise,
+    regularization,
+    softmax,
+    sparsemax,
+    targets,
+)
 
 
 def factory(name: str) -> Callable[..., Kernel]:
