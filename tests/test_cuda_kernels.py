@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import cuda_cases
-
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.kernels.cuda.adapter import has_kernel
 from fastnn.kernels.signatures import signature
