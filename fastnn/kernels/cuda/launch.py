@@ -66,3 +66,8 @@ def by_element(body: Any, dimensions: str = "NF", each: int = 1) -> Kernel:
 def by_one_thread(body: Any) -> Kernel:
     """A kernel of a few scalars."""
     return Kernel(lambda: body, lambda lengths, aligned: Launch((1, 1), 1))
+
+
+def power_of_two(count: int, least: int, most: int) -> int:
+    """The smallest power of two that is not below `count`, but between two others."""
+    return max(least, min(most, 1 << max(0, count - 1).bit_length()))
