@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastnn import io as io
     from fastnn import math as math
     from fastnn import nnfs as nnfs
+    from fastnn import plot as plot
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn import sklearn as sklearn
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
     from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
+    from fastnn.callbacks import TensorBoard as TensorBoard
     from fastnn.custom import activation as activation
     from fastnn.custom import layer as layer
     from fastnn.custom import loss as loss
@@ -82,6 +84,7 @@ _PLACES = {
         "LambdaCallback",
         "OpenNMTDecay",
         "ReduceLROnPlateau",
+        "TensorBoard",
     ),
     "custom": ("activation", "layer", "loss", "optimizer"),
     "engine.cpu": ("DivergenceError",),
@@ -135,7 +138,7 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("io", "math", "nnfs", "sklearn")
+_UNSTARRED = ("io", "math", "nnfs", "plot", "sklearn")
 """Modules that ``from fastnn import *`` leaves out: some of Python's own names, another face."""
 
 

@@ -268,6 +268,25 @@ def test_predictions_are_those_of_the_model_on_what_pandas_encodes(
     assert [row[0] for row in rows] == [names[label] for label in found.argmax(axis=1)]
 
 
+def test_predictions_are_reported_as_json(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = table_cases.write(tmp_path / "new.csv", table_cases.mixed(40, seed=1))
+    out = tmp_path / "out.csv"
+    capsys.readouterr()
+    assert run("predict", trained, new, "--probabilities", "--json", "--out", out) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told.pop("seconds") < 60
+    header, rows = cells_of(out)
+    assert told == {
+        "task": "classification",
+        "target": "kind",
+        "rows": len(rows),
+        "columns": header,
+        "predictions": str(out),
+    }
+
+
 def test_no_row_gives_a_header_alone(trained: Path, tmp_path: Path) -> None:
     new = table_cases.write(tmp_path / "new.csv", {name: [] for name in table_cases.mixed(1)})
     assert run("predict", trained, new, "--out", tmp_path / "out.csv") == 0

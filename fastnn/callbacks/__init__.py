@@ -11,6 +11,7 @@ from fastnn.callbacks.base import (
 from fastnn.callbacks.checkpoint import Checkpoint
 from fastnn.callbacks.rates import Lowering, OpenNMTDecay, ReduceLROnPlateau
 from fastnn.callbacks.stopping import EarlyStopping
+from fastnn.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
@@ -22,6 +23,7 @@ __all__ = [
     "Monitor",
     "OpenNMTDecay",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "check",
     "check_monitors",
 ]
