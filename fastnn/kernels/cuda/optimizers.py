@@ -83,7 +83,7 @@ def sum_of_squares(type_name: str) -> Kernel:
     def launch(lengths: Lengths, aligned: bool) -> Launch:
         return Launch(in_blocks(lengths["B"], 1), SUMMING)
 
-    return Kernel(lambda: sum_of_squares, launch)
+    return Kernel(lambda: sum_of_squares, launch, any_blocks=True)
 
 
 def clip_norm(type_name: str) -> Kernel:
@@ -114,7 +114,7 @@ def clip_norm(type_name: str) -> Kernel:
     def launch(lengths: Lengths, aligned: bool) -> Launch:
         return Launch(in_blocks(lengths["P"], SUMMING, lanes_of(type_name)), SUMMING)
 
-    return Kernel(lambda: clip_norm, launch)
+    return Kernel(lambda: clip_norm, launch, any_blocks=True)
 
 
 def weight_decay(type_name: str) -> Kernel:

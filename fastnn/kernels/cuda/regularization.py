@@ -73,7 +73,7 @@ def penalty(type_name: str) -> Kernel:
                     floats[PARTIALS + block] = total
                 block += cuda.gridDim.x
             last = True
-            if cuda.gridDim.x > 1:
+            if count > 1:
                 total, last = of_grid(count, state, floats)
             if last and cuda.threadIdx.x == 0:
                 total *= N * floats[s.PENALTY_SCALE]
@@ -88,7 +88,7 @@ def penalty(type_name: str) -> Kernel:
         chunk = chunk_of(lengths["P"])
         return Launch(in_blocks(lengths["P"], 1, chunk), SUMMING, (chunk,))
 
-    return Kernel(make, launch)
+    return Kernel(make, launch, any_blocks=True)
 
 
 def penalty_gradient(type_name: str) -> Kernel:
@@ -135,7 +135,7 @@ def activity_penalty(type_name: str) -> Kernel:
         blocks = in_blocks(lengths["N"], 1, SUMMING // threads_of_row)
         return Launch(blocks, SUMMING, (threads_of_row,))
 
-    return Kernel(make, launch)
+    return Kernel(make, launch, any_blocks=True)
 
 
 def activity_penalty_gradient(type_name: str) -> Kernel:
@@ -191,14 +191,11 @@ def constrain_norm(type_name: str) -> Kernel:
                         square += value * value
                 cuda.syncthreads()  # what the sums held before has been read
                 sums[thread] = square
-                half = rows // 2
-                while half > 0:
-                    cuda.syncthreads()
-                    if row < half:
-                        sums[thread] += sums[thread + half * columns]
-                    half //= 2
                 cuda.syncthreads()
-                norm = math.sqrt(sums[column])
+                square = sums[column]
+                for other in range(1, rows):
+                    square += sums[other * columns + column]
+                norm = math.sqrt(square)
                 wanted = rate * min(max(norm, least), most) + (1.0 - rate) * norm
                 scale = wanted / (norm + epsilon)
                 if c < width:
@@ -215,7 +212,7 @@ def constrain_norm(type_name: str) -> Kernel:
         parts = lengths["A"] * -(-lengths["C"] // columns)
         return Launch((max(1, min(parts, MOST_BLOCKS)), 1), threads, (columns, threads))
 
-    return Kernel(make, launch)
+    return Kernel(make, launch, any_blocks=True)
 
 
 def _power_of_two(length: int) -> int:
