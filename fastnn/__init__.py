@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastnn import sklearn as sklearn
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import Checkpoint as Checkpoint
+    from fastnn.callbacks import CSVLogger as CSVLogger
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
@@ -78,6 +79,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "callbacks": (
+        "CSVLogger",
         "Callback",
         "Checkpoint",
         "EarlyStopping",

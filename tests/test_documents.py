@@ -85,7 +85,21 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
     path.write_text(blocks(page, "python"))
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(path.read_text(), path, "exec"), names)
-    assert set(names) > {"__name__"}
+    for drawn in elsewhere.glob("*.png"):
+        assert_alike(drawn, page.with_name(drawn.name))
+
+
+def assert_alike(drawn: Path, kept: Path) -> None:
+    """Assert that a picture beside a page is what its code draws.
+
+    Not to the pixel: fonts are matplotlib's of the day, and trainings differ by the CPU's last bit.
+    """
+    from matplotlib.image import imread
+
+    assert kept.is_file(), f"{kept.name} is not beside its page"
+    images = [imread(path)[..., :3] for path in (drawn, kept)]
+    assert images[0].shape == images[1].shape
+    assert abs(images[0] - images[1]).mean() < 0.1
 
 
 def diamonds(rows: int) -> dict[str, list[str]]:
