@@ -6,6 +6,7 @@ not tried stands as not yet run.
 
 from __future__ import annotations
 
+import importlib
 import secrets
 import sys
 from pathlib import Path
@@ -33,21 +34,22 @@ def measure(found: Findings, simulated: bool) -> None:
     if not TESTS.is_dir():
         raise SystemExit("the examples of ops are in tests/: run from a checkout")
     sys.path.insert(0, str(TESTS))
-    import cuda_cases
+    cuda_cases, cases = map(importlib.import_module, ("cuda_cases", "kernel_cases"))
     from fastnn.kernels.cuda.adapter import has_kernel
-    from kernel_cases import CASES, DTYPES, Draw
 
-    names = [name for name in CASES if has_kernel(name)]
-    ops: dict[str, Any] = {f"{name} {dtype}": NOT_YET_RUN for name in names for dtype in DTYPES}
+    names = [name for name in cases.CASES if has_kernel(name)]
+    ops: dict[str, Any] = {
+        f"{name} {dtype}": NOT_YET_RUN for name in names for dtype in cases.DTYPES
+    }
     found["seed"] = seed = secrets.randbits(32)
     found["ops"] = ops
     device = opening.open_device()
     examples = {
         (name, dtype): [
-            CASES[name](Draw(name, dtype, seed, dict(sizes)))
+            cases.CASES[name](cases.Draw(name, dtype, seed, dict(sizes)))
             for sizes in (SIMULATED_SIZES if simulated else SIZES)
         ]
-        for dtype in DTYPES
+        for dtype in cases.DTYPES
         for name in names
     }
     if not simulated:  # all at once, on all cores
