@@ -24,6 +24,7 @@ from fastnn.kernels.cuda import (
     dense,
     elementwise,
     losses,
+    metrics,
     pointwise,
     softmax,
     sparsemax,
@@ -35,7 +36,7 @@ from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, losses, pointwise, softmax, sparsemax, targets)
+_ROOMS = (data, dense, elementwise, losses, metrics, pointwise, softmax, sparsemax, targets)
 
 STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
 """Length of the state in device memory, with the shared block behind it."""
