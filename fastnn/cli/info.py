@@ -15,7 +15,7 @@ from fastnn.cli import arguments
 FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon", "sve")
 """Of a CPU, those that kernels are written for."""
 
-FOR_DEVELOPERS = {"test", "oracles", "bench", "dev"}
+FOR_DEVELOPERS = {"test", "oracles", "bench", "docs", "dev"}
 """Extras that no command needs."""
 
 

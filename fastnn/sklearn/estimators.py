@@ -251,13 +251,13 @@ scikit-learn
 class MLPRegressor(Accelerated, TheirRegressor):
     """scikit-learn's `MLPRegressor`, trained by fastnn; an instance of it, too.
 
+    What is not listed here is as in `MLPClassifier`; there is no `class_weight`.
+
     Parameters
     ----------
     loss : str or Loss
         ``"squared_error"``, ``"poisson"``, both as in scikit-learn, or a loss of fastnn's on
         numbers.
-    **others
-        Those of `MLPClassifier`, but for `class_weight`.
 
     Attributes
     ----------

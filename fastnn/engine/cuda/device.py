@@ -102,9 +102,17 @@ def kernel_of(key: Key) -> Any:
     return factory(key[0])(*key[1:])
 
 
-def takes_any_grid(key: Key) -> bool:
-    """Whether an op's results are the same for any number of blocks along x, and of threads."""
-    return key[0] in NAMES and bool(kernel_of(key).any_grid)
+def at_most(key: Key, launch: Launch, blocks: int, threads: int) -> Launch:
+    """The same launch in fewer blocks along x and fewer threads, as far as the op takes any."""
+    if key[0] not in NAMES:
+        return launch
+    kernel = kernel_of(key)
+    x, y = launch.blocks
+    if kernel.any_grid or kernel.any_blocks:
+        launch = launch._replace(blocks=(min(x, blocks), y))
+    if kernel.any_grid:
+        launch = launch._replace(threads=min(launch.threads, threads))
+    return launch
 
 
 def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:

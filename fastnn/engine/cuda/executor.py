@@ -16,14 +16,12 @@ from fastnn.engine.operands import Call
 from fastnn.engine.program import Buffer, Program
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
+from fastnn.kernels.cuda.slots import STATE_SLOTS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
-
-STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
-"""Length of the state on the device: the host's, and the shared block."""
 
 _FIRST_STEPS = 8
 """Steps of the first slice, from whose duration follow those of the next."""
@@ -116,7 +114,7 @@ class Linked:
 
     def read_state(self, state: npt.NDArray[np.int64]) -> int:
         """Update `state` from the device; the flag that is raised there, 0 if none is."""
-        read = np.empty(STATE_SLOTS, np.int64)
+        read = np.empty(s.SLOTS + s.SHARED_SLOTS, np.int64)
         self.device.read(self._state.address, read)
         state[:] = read[: s.SLOTS]
         shared = read[s.SLOTS :]

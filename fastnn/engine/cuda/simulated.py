@@ -13,7 +13,7 @@ from numba import cuda
 
 from fastnn.engine import arena
 from fastnn.engine.compiler import Report
-from fastnn.engine.cuda.device import Key, Launched, not_enough, takes_any_grid
+from fastnn.engine.cuda.device import Key, Launched, at_most, not_enough
 from fastnn.kernels.cuda.adapter import entry
 
 if TYPE_CHECKING:
@@ -53,12 +53,10 @@ class SimulatedGraph:
 
 def run_kernel(one: Launched) -> None:
     """Run one launch."""
-    blocks, threads, constants = one.launch
-    kernel = _kernel(one.key, constants)
-    if takes_any_grid(one.key):
-        blocks, threads = (min(blocks[0], MOST_BLOCKS), blocks[1]), min(threads, MOST_THREADS)
+    kernel = _kernel(one.key, one.launch.constants)
+    launch = at_most(one.key, one.launch, MOST_BLOCKS, MOST_THREADS)
     with np.errstate(all="ignore"):
-        kernel[blocks, threads](*map(np.int64, one.words))
+        kernel[launch.blocks, launch.threads](*map(np.int64, one.words))
 
 
 class SimulatedDevice:

@@ -14,8 +14,8 @@ from numba.core import cgutils
 from fastnn.kernels.cpu import blocks
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.normalization import begin_of
-from fastnn.kernels.cpu.settings import VECTOR_BYTES, inlined, kernel
-from fastnn.kernels.normalization import KEPT, SLICES
+from fastnn.kernels.cpu.settings import VECTOR_BYTES, kernel
+from fastnn.kernels.normalization import KEPT, slices_of
 from fastnn.kernels.signatures import ITEM_BYTES
 
 SIDE_BY_SIDE = 4
@@ -26,9 +26,6 @@ SHORT_SIDE_BY_SIDE = 8 if VECTOR_BYTES == 64 else 4
 
 SHORT = 1024
 """Bytes of a row that is short: eight of them, in and out, fill no more than half the L1 cache."""
-
-SLICE = 64
-"""Fewest rows of one of the parts that a batch is cut into, where it is cut."""
 
 
 @blocks.loop(6, 1)
@@ -85,17 +82,18 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
     wanted = builder.icmp_signed("!=", sums, blocks.integer(0))
 
     def add(p):
-        scale, of_gamma, of_beta = p.load_or(gamma, 1.0), p.narrow.zero, p.narrow.zero
+        scale, of_gamma, of_beta = p.load_or(gamma, 1.0), [], []
         for r in range(rows):
             centred = builder.fsub(p.load(x_rows[r]), means[r])
             slope = p.load(dy_rows[r])
             product = builder.fmul(p.fma(factors[r], centred, shifts[r]), slope)
             gradients[r] = p.fma(scale, slope, gradients[r])
             products[r] = p.fma(scale, product, products[r])
-            of_gamma, of_beta = builder.fadd(of_gamma, product), builder.fadd(of_beta, slope)
+            of_gamma.append(product)
+            of_beta.append(slope)
         with builder.if_then(wanted):
-            p.add_wide(of_gamma, sums, begun)
-            p.add_wide(of_beta, builder.add(sums, apart), begun)
+            p.add_wide(p.total(of_gamma), sums, begun)
+            p.add_wide(p.total(of_beta), builder.add(sums, apart), begun)
 
     block.each(add)
     steep = builder.fneg(builder.fmul(factor, products.means()))
@@ -125,12 +123,6 @@ def slice_sums(block, out, sums, count, step):
         p.store(p.narrowed(builder.load(total)), out)
 
     block.each(part)
-
-
-@inlined
-def slices_of(rows):
-    """Into how many parts of how many rows a batch is cut."""
-    return min(SLICES, (rows + SLICE - 1) // SLICE)
 
 
 def layer_normalization_forward(type_name: str) -> Any:

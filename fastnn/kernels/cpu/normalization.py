@@ -17,6 +17,7 @@ from fastnn.kernels.cpu import blocks
 from fastnn.kernels.cpu.flag import raise_flag
 from fastnn.kernels.cpu.memory import LINE, address
 from fastnn.kernels.cpu.settings import inlined, kernel
+from fastnn.kernels.normalization import moved
 from fastnn.kernels.scalar import is_finite
 from fastnn.kernels.signatures import ITEM_BYTES
 
@@ -314,8 +315,7 @@ def moving_average(type_name: str) -> Any:
     def moving_average(average, value, momentum, state):
         bad = False
         for i in range(average.size):
-            old = np.float64(average[i])
-            new = real(old + (1.0 - momentum) * (np.float64(value[i]) - old))
+            new = real(moved(average[i], value[i], momentum))
             finite = is_finite(new)
             average[i] = new if finite else average[i]
             bad |= not finite

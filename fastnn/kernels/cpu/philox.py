@@ -1,8 +1,7 @@
 """Counter-based random words as vectors: Philox 4x32-10, and rows multiplied by masks of them.
 
-Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3": a bijection of a
-128-bit counter under a 64-bit key. Four 32-bit words come of each counter; no state is kept, so a
-mask is the same however the work was cut.
+What a counter's words are, and whose, is told in ``counters``; no state is kept, so a mask is the
+same however the work was cut.
 
 A word stands in the low half of a 64-bit lane, where the widening product wants it; what is in the
 high half means nothing until a word is used. A round then is two products, two shifts and two xors
@@ -21,17 +20,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.kernels.counters import BLOCK, GROUP, LOW, MULTIPLIERS, ROUNDS, WEYL
 from fastnn.kernels.cpu.memory import INT32, INT64, LINE, POINTER
 from fastnn.kernels.cpu.microkernel import Vectors
 from fastnn.kernels.cpu.settings import VECTOR_BYTES
-
-MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
-ROUNDS, LOW = 10, 0xFFFFFFFF
-
-BLOCK = 16
-"""Neighbouring columns that take the same word of neighbouring counters: a vector's width."""
-GROUP = 4 * BLOCK
-"""Columns that one run of `BLOCK` counters serves."""
 
 COUNTERS = VECTOR_BYTES // 4
 """Counters worked on at a time, in two vectors: as many as words fill one."""

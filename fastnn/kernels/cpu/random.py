@@ -8,8 +8,9 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels import state as slot_of
+from fastnn.kernels.counters import BLOCK, GROUP, first_block, limit_of
 from fastnn.kernels.cpu.memory import address, view
-from fastnn.kernels.cpu.philox import BLOCK, GROUP, draw, keep_row, room
+from fastnn.kernels.cpu.philox import draw, keep_row, room
 from fastnn.kernels.cpu.rows import row_plus_row, row_times, row_times_row
 from fastnn.kernels.cpu.settings import inlined, kernel
 from fastnn.kernels.normal import normal_pair32, normal_pair64
@@ -68,18 +69,6 @@ def shuffle(type_name: str) -> Any:
                 order[j] = i
 
     return shuffle
-
-
-@inlined
-def first_block(row, column, width):
-    """The number of the first counter of a row of `width` columns from `column` on."""
-    return (row * ((width + GROUP - 1) // GROUP) + column // GROUP) * BLOCK
-
-
-@inlined
-def limit_of(rate):
-    """The least word for which an element is kept."""
-    return types.int64(rate * 4294967296.0)
 
 
 def _masked_rows(type_name: str) -> Any:

@@ -25,21 +25,36 @@ from fastnn.kernels.cuda import (
     elementwise,
     losses,
     metrics,
+    normalization,
+    optimizers,
     pointwise,
+    random,
+    regularization,
     softmax,
     sparsemax,
     targets,
 )
-from fastnn.kernels.cuda.flag import FLAG
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, losses, metrics, pointwise, softmax, sparsemax, targets)
-
-STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
-"""Length of the state in device memory, with the shared block behind it."""
+_ROOMS = (
+    data,
+    dense,
+    elementwise,
+    losses,
+    metrics,
+    normalization,
+    optimizers,
+    pointwise,
+    random,
+    regularization,
+    softmax,
+    sparsemax,
+    targets,
+)
 
 
 def factory(name: str) -> Callable[..., Kernel]:
@@ -92,8 +107,8 @@ def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
 def {op.name}({", ".join(words)}):
     state = view_int64_1(state_at, ({STATE_SLOTS},))
     floats = view_float64_1(state_at, ({STATE_SLOTS},))
-    N = state[{s.ROWS}]
-    if N > 0 and state[{FLAG}] == 0:
+    N, flag = state[{s.ROWS}], state[{FLAG}]
+    if (N > 0) & (flag == 0):
         body({", ".join(arguments)})
 """
 

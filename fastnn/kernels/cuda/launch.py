@@ -37,13 +37,14 @@ class Kernel(NamedTuple):
     """A kernel: ``make(*constants)`` is the device function, whose parameters name operands.
 
     ``launch(lengths, aligned)`` says how it is launched; `aligned`: whether all arrays begin on
-    multiples of 16 bytes. `any_grid`: its result is the same for any number of blocks along x, and
-    of threads.
+    multiples of 16 bytes. `any_blocks`: its result is the same for any number of blocks along x;
+    `any_grid`: and of threads, too.
     """
 
     make: Callable[..., Any]
     launch: Callable[[Lengths, bool], Launch]
     any_grid: bool = False
+    any_blocks: bool = False
 
 
 def in_blocks(count: int, threads: int = THREADS, each: int = 1) -> tuple[int, int]:
@@ -66,3 +67,8 @@ def by_element(body: Any, dimensions: str = "NF", each: int = 1) -> Kernel:
 def by_one_thread(body: Any) -> Kernel:
     """A kernel of a few scalars."""
     return Kernel(lambda: body, lambda lengths, aligned: Launch((1, 1), 1))
+
+
+def power_of_two(count: int, least: int, most: int) -> int:
+    """The smallest power of two that is not below `count`, but between two others."""
+    return max(least, min(most, 1 << max(0, count - 1).bit_length()))

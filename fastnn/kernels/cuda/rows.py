@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
+from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths, power_of_two
 from fastnn.kernels.cuda.memory import (
     address,
     copy_wide,
@@ -92,11 +92,6 @@ class Plan(NamedTuple):
         return self.threads * self.run
 
 
-def _power_of_two(least: int) -> int:
-    """The smallest power of 2 that is not less."""
-    return 1 << (least - 1).bit_length()
-
-
 def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
     """The plan for rows of so many columns of arrays that begin on multiples of 16 bytes or not."""
     most = MOST_KEPT // ITEM_BYTES[type_name]
@@ -107,8 +102,7 @@ def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
     elif columns > WARP * most:
         threads = BLOCK
     else:
-        threads = _power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)))
-        threads = min(threads, WARP)
+        threads = power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)), 1, WARP)
     each = -(-runs // threads) * run
     if each > most:
         each = 0
