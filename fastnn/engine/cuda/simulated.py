@@ -68,7 +68,7 @@ class SimulatedDevice:
         Bytes of its memory.
     """
 
-    name = "simulator"
+    name, lost = "simulator", False
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0
