@@ -19,13 +19,33 @@ from typing import Any
 
 from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
-from fastnn.kernels.cuda import data, dense, elementwise, normalization, random
+from fastnn.kernels.cuda import (
+    columns,
+    data,
+    dense,
+    elementwise,
+    layer_normalization,
+    normalization,
+    prelu,
+    random,
+    sparse,
+)
 from fastnn.kernels.cuda.flag import FLAG
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
-_ROOMS = (data, dense, elementwise, normalization, random)
+_ROOMS = (
+    columns,
+    data,
+    dense,
+    elementwise,
+    layer_normalization,
+    normalization,
+    prelu,
+    random,
+    sparse,
+)
 
 STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
 """Length of the state in device memory, with the shared block behind it."""
