@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from fastnn import io as io
     from fastnn import math as math
     from fastnn import nnfs as nnfs
+    from fastnn import plot as plot
     from fastnn import regularizers as regularizers
     from fastnn import schedules as schedules
     from fastnn import sklearn as sklearn
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import Checkpoint as Checkpoint
+    from fastnn.callbacks import CSVLogger as CSVLogger
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import LambdaCallback as LambdaCallback
     from fastnn.callbacks import OpenNMTDecay as OpenNMTDecay
     from fastnn.callbacks import ReduceLROnPlateau as ReduceLROnPlateau
+    from fastnn.callbacks import TensorBoard as TensorBoard
     from fastnn.custom import activation as activation
     from fastnn.custom import layer as layer
     from fastnn.custom import loss as loss
@@ -76,12 +79,14 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "callbacks": (
+        "CSVLogger",
         "Callback",
         "Checkpoint",
         "EarlyStopping",
         "LambdaCallback",
         "OpenNMTDecay",
         "ReduceLROnPlateau",
+        "TensorBoard",
     ),
     "custom": ("activation", "layer", "loss", "optimizer"),
     "engine.cpu": ("DivergenceError",),
@@ -135,7 +140,7 @@ _MODULES = (
 )
 _ROOMS = ("layers", "optimizers")
 """Modules all of whose names are ours, too: they are listed there, and nowhere else."""
-_UNSTARRED = ("io", "math", "nnfs", "sklearn")
+_UNSTARRED = ("io", "math", "nnfs", "plot", "sklearn")
 """Modules that ``from fastnn import *`` leaves out: some of Python's own names, another face."""
 
 

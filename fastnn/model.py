@@ -40,7 +40,7 @@ class Sequential(Network):
         Element type of parameters and of all computation.
     seed : int, optional
         Of initial weights, shuffling and dropout; None draws one, kept as ``model.seed``.
-    device : {"cpu", "auto"}
+    device : {"cpu", "cuda", "auto"}
         Where it runs.
     name : str, optional
 

@@ -6,12 +6,12 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastnn import checks
-from fastnn.engine import arena, cpu
+from fastnn.engine import arena, cpu, devices
 from fastnn.layers.arrays import Arrays
 from fastnn.layers.base import (
     DTYPES,
@@ -29,6 +29,10 @@ from fastnn.training.progress import compiling
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from typing_extensions import Self
+
+    from fastnn.engine.cuda.mirror import Mirror
+    from fastnn.training.on_cuda import CudaStep
 
     Array = npt.NDArray[Any]
     Shape = tuple[int, ...]
@@ -38,6 +42,9 @@ DEFAULT_ROWS = 1024
 
 KEPT_PROGRAMS = 16
 """Programs that a model keeps: one for each batch size and kind of data that it has met."""
+
+
+Made = TypeVar("Made", "CompiledStep", "CudaStep")
 
 
 class Network:
@@ -54,9 +61,7 @@ class Network:
     ) -> None:
         if not isinstance(dtype, str) or dtype not in DTYPES:
             raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
-        if device not in ("cpu", "auto"):
-            raise ValueError(f"Sequential: device must be 'cpu' or 'auto', got {device!r}")
-        self.dtype, self.device, self.name = dtype, "cpu", name or "sequential"
+        self.dtype, self.name = dtype, name or "sequential"
         self.seed = new_seed() if seed is None else checks.seed("Sequential", seed)
         self.state = cpu.new_state(self.seed)
         self.layers: list[Layer] = []
@@ -64,9 +69,11 @@ class Network:
         self._gradients: Array | None = None
         self._buffers: Array | None = None
         self._built_layers: list[Layer] = []
-        self._programs: dict[tuple[Any, ...], CompiledStep] = {}
+        self._programs: dict[tuple[Any, ...], CompiledStep | CudaStep] = {}
         self._forwards: dict[int, inference.Forward | None] = {}
         self._lock = threading.Lock()
+        self._mirror: Mirror | None = None
+        self.to(device)
         self._told = False
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(f"Sequential: layers must be a list of layers, got {layers!r}")
@@ -76,6 +83,36 @@ class Network:
             self.build(checks.shape(input_shape, "Sequential: input_shape"))
         elif self.layers and isinstance(self.layers[0], Input):
             self.build(self.layers[0].shape)
+
+    def to(self, device: str) -> Self:
+        """Compute on another device from now on; weights and the optimizer's state go along.
+
+        What is kept of the model, and what is written to files, is the host's on every device: the
+        arrays that layers name are those of NumPy, and current wherever no `fit` is under way.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda", "auto"}
+            "auto" takes a GPU if there is one.
+
+        Returns
+        -------
+        Sequential
+            The model itself.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        ImportError, RuntimeError
+            If it is "cuda", and packages, driver or GPU are missing: which, and the cure.
+        """
+        chosen = devices.chosen(device)
+        with self._lock:
+            self._programs.clear()
+            self._mirror = devices.new_mirror() if chosen == "cuda" else None
+            self.device = chosen
+        return self
 
     def add(self, layer: Layer) -> None:
         """Append a layer to a model that is not built yet."""
@@ -223,7 +260,7 @@ class Network:
     ) -> Array:
         """The output for rows that have passed the door, of which `most` are taken at once."""
         total = sources.rows
-        if total <= most and sources.starts is None:
+        if self._mirror is None and total <= most and sources.starts is None:
             capacity = room(total)
             if capacity not in self._forwards:
                 self._forwards[capacity] = self._forward(capacity, verbose)
@@ -316,6 +353,8 @@ class Network:
                 )
                 self._told = True
             return EagerPass(step, sources, state, self.dtype, training)
+        if self._mirror is not None:
+            return self._cuda_pass(step, sources, rows, state, verbose, hyperparameters, training)
         compiled = self._compiled(step, sources, rows, verbose, hyperparameters, training)
         return CompiledPass(compiled, sources, state)
 
@@ -330,18 +369,45 @@ class Network:
         at_once: bool = False,
     ) -> CompiledStep:
         """The step's program, from the store or new, with all its ops compiled."""
-        shapes = (None if a is None else (a.dtype, a.ndim) for a in sources)
-        # A program holds hyperparameters: where one was changed, another program is made.
-        key = (training, at_once, rows, hyperparameters, *shapes)
-        with self._lock:
-            compiled = self._programs.get(key)
-            if compiled is None:
-                compiled = CompiledStep(step, sources, rows, self.dtype, training, at_once)
-                while len(self._programs) >= KEPT_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = compiled
+        compiled = self._kept(
+            ("cpu", training, at_once, rows, hyperparameters, *_kinds(sources)),
+            lambda: CompiledStep(step, sources, rows, self.dtype, training, at_once),
+        )
         compiled.prepare(compiling(verbose))
         return compiled
+
+    def _cuda_pass(
+        self,
+        step: Step,
+        sources: planner.Sources,
+        rows: int,
+        state: npt.NDArray[np.int64],
+        verbose: int,
+        hyperparameters: Hashable,
+        training: bool,
+    ) -> Pass:
+        from fastnn.training.on_cuda import CudaPass, CudaStep
+
+        mirror = self._mirror
+        assert mirror is not None
+        made = self._kept(
+            ("cuda", training, rows, hyperparameters, *_kinds(sources)),
+            lambda: CudaStep(step, sources, rows, self.dtype, training, mirror),
+        )
+        return CudaPass(made, sources, state, compiling(verbose, f"{mirror.device.name}, once"))
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
+        """A program from the store, or a new one, in the oldest one's place."""
+        # A program holds hyperparameters: where one was changed, another program is made.
+        with self._lock:
+            kept: Any = self._programs.get(key)
+            if kept is None:
+                kept = make()
+                while len(self._programs) >= KEPT_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                self._programs[key] = kept
+        made: Made = kept
+        return made
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """The output of each layer in turn, for loops written by hand."""
@@ -417,6 +483,11 @@ class Network:
             texts = [text.ljust(width) for text, width in zip(line[:2], widths[:2], strict=True)]
             figures = [text.rjust(width) for text, width in zip(line[2:], widths[2:], strict=True)]
             print_fn("  ".join([*texts, *figures]))
+
+
+def _kinds(sources: planner.Sources) -> list[Any]:
+    """What a program depends on of the arrays that it will be run over."""
+    return [None if a is None else (a.dtype, a.ndim) for a in sources]
 
 
 def _name(layer: Layer, place: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.engine import cpu
-from fastnn.engine.cuda.device import Launched, kernel_of, launch_of
+from fastnn.engine.cuda.device import Launched, at_most, launch_of
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
+from fastnn.kernels.cuda.slots import FLAG, LATE_FLAG, STATE_SLOTS
 from fastnn.kernels.signatures import signature
 from helpers import assert_close
 from kernel_cases import Array, Example, Operands, Watched, poison
@@ -21,19 +24,34 @@ def without_product(key: tuple[str, ...]) -> int:
     return 0
 
 
-def run(
+@dataclass
+class Done:
+    """What an op has made of its operands, their margins with them, and of the state."""
+
+    operands: Operands
+    watched: dict[str, Watched]
+    state: NDArray[np.int64]
+
+    @property
+    def flags(self) -> tuple[int, int]:
+        """The flag of an op before the update, and that of one of the update."""
+        return int(self.state[FLAG]), int(self.state[LATE_FLAG])
+
+
+def launch(
     device: Any,
     example: Example,
     in_place: bool = False,
     shift: int = 0,
-    blocks: int = 0,
-    threads: int = 0,
-) -> dict[str, Array]:
-    """What an example's op writes.
+    blocks: int = 1 << 20,
+    threads: int = 1024,
+    phase: int = s.GRADIENT,
+    flag: int = 0,
+) -> Done:
+    """Launch an example's op, at position 0, in that phase, where that flag has been raised.
 
-    Where the kernel takes any grid, of at most so many `blocks` along x, and of so many `threads`.
+    Where the kernel takes any grid, of at most so many `blocks` along x and so many `threads`.
     """
-    line = signature(example.name)
     watched = {n: Watched(v, shift) for n, v in example.inputs.items() if v is not None}
     for name, value in example.expected().items():
         if name not in watched and name not in example.written_floats:
@@ -41,9 +59,9 @@ def run(
             watched[name] = Watched(nothing, shift)
     operands: Operands = {name: w.array for name, w in watched.items()}
     if in_place:
-        assert line.in_place is not None
-        output, source = line.in_place
-        operands[output] = operands[source]
+        pair = signature(example.name).in_place
+        assert pair is not None
+        operands[pair[0]] = operands[pair[1]]
     # The margins go to the device, too: what is written there is seen.
     memory = {name: device.allocate(w.block.nbytes) for name, w in watched.items()}
     addresses = {}
@@ -51,31 +69,47 @@ def run(
         device.write(memory[name].address, w.block)
         addresses[id(w.array)] = memory[name].address + w.inside.start * w.array.itemsize
     state = np.concatenate([example.state(), np.zeros(s.SHARED_SLOTS, np.int64)])
-    state[s.ROWS] = example.rows
-    state_memory = device.allocate(state.nbytes)
+    state[s.ROWS], state[FLAG] = example.rows, flag
+    state_memory = device.allocate(8 * STATE_SLOTS)
     device.write(state_memory.address, state)
     call = Call(example.name, operands | example.scalars)
     words = call.integers(lambda array: addresses[id(array)], without_product)
-    launch = _launch(call, example.rows, all(a % 16 == 0 for a in addresses.values()))
-    if kernel_of(call.key).any_grid:
-        x, y = launch.blocks
-        launch = launch._replace(blocks=(min(x, blocks or x), y), threads=threads or launch.threads)
-    graph = device.prepare([Launched(call.key, launch, [*words, 0, 0, state_memory.address])])
-    graph.run()
+    how = _launch(call, example.rows, all(a % 16 == 0 for a in addresses.values()))
+    how = at_most(call.key, how, blocks, threads)
+    device.prepare([Launched(call.key, how, [*words, phase, 0, state_memory.address])]).run()
     for name, w in watched.items():
         device.read(memory[name].address, w.block)
     device.read(state_memory.address, state)
-    assert not state[s.SLOTS :].any(), "a flag is raised"
+    return Done(operands, watched, state)
+
+
+def run(device: Any, example: Example, **how: Any) -> dict[str, Array]:
+    """What an example's op writes: launched as `launch` says, it raises no flag."""
+    done = launch(device, example, **how)
+    operands = done.operands
+    assert not done.state[s.SLOTS :].any(), "a flag is raised"
     overwritten = {id(operands[name]) for name in example.expected() if name in operands}
-    for w in watched.values():
+    for w in done.watched.values():
         if id(w.array) in overwritten:
             w.assert_margins_kept()
         else:
             w.assert_kept()
     results = {n: operands[n] for n in example.expected() if n not in example.written_floats}
     for name, slot in example.written_floats.items():
-        results[name] = cpu.floats(state)[slot : slot + 1].copy()
+        results[name] = cpu.floats(done.state)[slot : slot + 1].copy()
     return results
+
+
+def launch_for(example: Example) -> Launched:
+    """What `run` launches for an example whose arrays are aligned, but for the words."""
+    outputs = {
+        name: np.empty(value.shape, example.dtype)
+        for name, value in example.expected().items()
+        if name not in example.written_floats
+    }
+    inputs = {name: value for name, value in example.inputs.items() if value is not None}
+    call = Call(example.name, outputs | inputs | example.scalars)
+    return Launched(call.key, _launch(call, example.rows, True), [])
 
 
 def _launch(call: Call, rows: int, aligned: bool) -> Launch:

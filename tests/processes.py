@@ -62,3 +62,10 @@ def said(child: subprocess.Popen[str], word: str) -> str:
     line = child.stdout.readline().split()
     assert line[:1] == [word], line
     return line[-1]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What a git command prints that is run in the repository `folder`, as its author."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *who, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

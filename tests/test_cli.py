@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,27 @@ def test_nothing_is_saved_before_the_first_epoch_is_done(
     assert not model.exists()
 
 
+def test_a_large_table_takes_little_more_memory_than_its_numbers(
+    tmp_path: Path, model: Path
+) -> None:
+    columns = 50
+    rng = np.random.default_rng(0)
+    lines = [",".join(map(str, row)) for row in rng.normal(size=(1000, columns)).round(4)]
+    header = ",".join(f"c{column}" for column in range(columns))
+    peaks = []
+    for rows in (10_000, 30_000):  # the first has what reading takes of any table
+        path = tmp_path / f"{rows}.csv"
+        body = "".join(f"{lines[row % 1000]},{'ab'[row % 7 % 2]}\n" for row in range(rows))
+        path.write_text(f"{header},y\n{body}")
+        del body
+        tracemalloc.start()
+        arguments = ("--epochs", 1, "--hidden", "", "--out", model)
+        assert run("train", path, "--target", "y", *arguments) == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1.5 * 8 * columns * 20_000
+
+
 # Predicting.
 
 
@@ -266,6 +288,25 @@ def test_predictions_are_those_of_the_model_on_what_pandas_encodes(
     found = np.array([row[1:] for row in rows], np.float64)
     assert_close(found, expected, "float32")
     assert [row[0] for row in rows] == [names[label] for label in found.argmax(axis=1)]
+
+
+def test_predictions_are_reported_as_json(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = table_cases.write(tmp_path / "new.csv", table_cases.mixed(40, seed=1))
+    out = tmp_path / "out.csv"
+    capsys.readouterr()
+    assert run("predict", trained, new, "--probabilities", "--json", "--out", out) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told.pop("seconds") < 60
+    header, rows = cells_of(out)
+    assert told == {
+        "task": "classification",
+        "target": "kind",
+        "rows": len(rows),
+        "columns": header,
+        "predictions": str(out),
+    }
 
 
 def test_no_row_gives_a_header_alone(trained: Path, tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_op_is_the_oracle(
     )
 
 
+@of_both_types
+@pytest.mark.parametrize(("name", "depth"), [("dense_forward", "I"), ("dense_backward_input", "O"),
+                                             ("dense_backward_kernel", "N")])  # fmt: skip
+@pytest.mark.parametrize("length", [128, 131, 140])
+def test_deep_products_are_summed_up_by_groups(
+    device: Any, name: str, dtype: str, depth: str, length: int
+) -> None:
+    sizes = {"N": 3, "I": 4, "O": 5} | {depth: length}
+    cuda_cases.check(device, CASES[name](Draw(name, dtype, length, sizes)))
+
+
 @pytest.mark.parametrize(("name", "without"), OPTIONAL)
 @given(lengths(), SEEDS)
 @settings(max_examples=2)

@@ -14,18 +14,14 @@ from typing import Any
 
 import pytest
 
+from processes import git
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks.dashboard import __main__ as dashboard  # noqa: E402
 
 TIMES = [3e-3, 2e-3, 1e-3]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(folder), *who, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def write(path: Path, content: Any) -> None:

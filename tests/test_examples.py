@@ -210,10 +210,10 @@ def test_every_example_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(NAMES) == set(CHECKS)
     runpy.run_module("fastnn.examples", run_name="__main__")
     listed = capsys.readouterr().out
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert f"\n{name} " in listed
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in page
 
 
 def test_a_failed_claim_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

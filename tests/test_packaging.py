@@ -23,6 +23,7 @@ TOP_LEVEL = {
     "docs",
     "asv.conf.json",
     "hatch_build.py",
+    "mkdocs.yml",
     "pyproject.toml",
     "README.md",
     "LICENSE",

@@ -19,7 +19,7 @@ sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks import RESULTS, reports, summary  # noqa: E402
 from benchmarks.page import markup, sections  # noqa: E402
-from benchmarks.page.__main__ import PAGE, README_PICTURE, main  # noqa: E402
+from benchmarks.page.__main__ import KEPT_PICTURES, PAGE, main  # noqa: E402
 from benchmarks.page.charts import Bar, Group, Scale, scale_of  # noqa: E402
 
 AGAIN = "run python -m benchmarks.page"
@@ -156,15 +156,16 @@ def test_the_kept_page_is_of_the_newest_files(page: str) -> None:
     assert (RESULTS / PAGE).read_text(encoding="utf-8") == page, AGAIN
 
 
-def test_the_kept_picture_is_of_the_newest_file_and_small() -> None:
-    picture = (RESULTS / f"{README_PICTURE}.png").read_bytes()
+@pytest.mark.parametrize("name", KEPT_PICTURES)
+def test_kept_pictures_are_of_the_newest_file_and_small(name: str) -> None:
+    picture = (RESULTS / f"{name}.png").read_bytes()
     assert len(picture) < 150_000
     report = newest("cpu")
     source = f"{report['cpu']}, {report['date']} ({reports.newest('cpu').name})"
     assert b"tEXtSource\0" + source.encode("latin-1") in picture, AGAIN
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in (PAGE, f"{README_PICTURE}.png"):
-        assert f"(benchmarks/results/{name})" in readme
+    for file in (PAGE, f"{name}.png"):
+        assert f"(benchmarks/results/{file})" in readme
 
 
 def test_the_page_needs_nothing_beside_it(page: str) -> None:
@@ -315,7 +316,7 @@ def test_pictures_have_every_chart_in_its_colours(small: Path, tmp_path: Path) -
     assert (small / PAGE).read_text(encoding="utf-8") == markup.page(sections.sections(small))
     drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert drawn == {"cpu-goals.png", "cpu-grid.png", "cpu-roofline.png"}
-    pixels = np.rint(255 * image.imread(small / f"{README_PICTURE}.png")[..., :3])
+    pixels = np.rint(255 * image.imread(small / "cpu-grid.png")[..., :3])
     count = {
         colour: (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).sum()
         for colour in ("#1f6feb", "#9aa4af", "#d4570f")

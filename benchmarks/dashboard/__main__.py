@@ -142,14 +142,24 @@ def bring_home(folder: Path, modules: Path) -> None:
 
 
 def serve(folder: Path) -> None:
-    """Serve `folder` to this machine alone, on a free port, until interrupted."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)", flush=True)
+    """Serve `folder` until interrupted."""
+    with server_of(folder) as server:
+        print(f"{address(server)}  (Ctrl-C ends)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+def server_of(folder: Path) -> http.server.ThreadingHTTPServer:
+    """A server of `folder` to this machine alone, on a free port."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+
+def address(server: http.server.ThreadingHTTPServer) -> str:
+    """Where a browser finds it."""
+    return f"http://127.0.0.1:{server.server_port}/"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Kept figures as a page and pictures: ``python -m benchmarks.page``.
 
 Takes the newest report of each kind from ``benchmarks/results``, and writes there ``page.html``,
-which needs nothing beside it, and the picture that README shows.
+which needs nothing beside it, and pictures of the charts that README shows or links.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from benchmarks import RESULTS
@@ -15,8 +15,8 @@ from benchmarks.page import markup, pictures, sections
 from benchmarks.page.charts import Section
 
 PAGE = "page.html"
-README_PICTURE = "cpu-grid"
-"""Of the chart on README."""
+KEPT_PICTURES = ("cpu-grid", "cpu-grid-all-cores", "cpu-roofline", "cpu-start", "cpu-memory")
+"""Of the charts that README shows, the first, or links."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,19 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.results / PAGE
     path.write_text(markup.page(found), encoding="utf-8")
     print(f"written: {path}")
-    draw(found, options.results, only=README_PICTURE)
+    draw(found, options.results, KEPT_PICTURES)
     if options.pictures:
         options.pictures.mkdir(exist_ok=True)
         draw(found, options.pictures)
     return 0
 
 
-def draw(found: Sequence[Section], folder: Path, only: str | None = None) -> None:
-    """Write a picture of each chart, or only of the one of that name."""
+def draw(found: Sequence[Section], folder: Path, names: Container[str] | None = None) -> None:
+    """Write a picture of each chart, or only of those of these names."""
     for section in found:
         for chart in section.charts:
             name = markup.place(section, chart)
-            if only in (None, name):
+            if names is None or name in names:
                 path = folder / f"{name}.png"
                 pictures.draw(chart, section.origin, path)
                 print(f"written: {path}")

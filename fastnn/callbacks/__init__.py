@@ -9,10 +9,13 @@ from fastnn.callbacks.base import (
     check_monitors,
 )
 from fastnn.callbacks.checkpoint import Checkpoint
+from fastnn.callbacks.csv_logger import CSVLogger
 from fastnn.callbacks.rates import Lowering, OpenNMTDecay, ReduceLROnPlateau
 from fastnn.callbacks.stopping import EarlyStopping
+from fastnn.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "EarlyStopping",
@@ -22,6 +25,7 @@ __all__ = [
     "Monitor",
     "OpenNMTDecay",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "check",
     "check_monitors",
 ]

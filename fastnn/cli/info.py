@@ -15,7 +15,7 @@ from fastnn.cli import arguments
 FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon", "sve")
 """Of a CPU, those that kernels are written for."""
 
-FOR_DEVELOPERS = {"test", "oracles", "bench", "dev"}
+FOR_DEVELOPERS = {"test", "oracles", "bench", "docs", "dev"}
 """Extras that no command needs."""
 
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         ("threads", str(found["threads"])),
         ("pack", found["pack"] or "none"),
         ("cache", f"{cache['place']} ({cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB)"),
-        ("cuda", cuda or "no driver"),
+        ("cuda", cuda["device"] or cuda["problem"]),
     ]
     lines += [("missing", f"{name}: {how}") for name, how in found["missing"].items()]
     print("\n".join(f"{name:<12} {value}" for name, value in lines))
@@ -82,19 +82,14 @@ def gather() -> dict[str, Any]:
     }
 
 
-def _cuda() -> str | None:
-    """The version of CUDA that the driver can run; None without a driver."""
-    import ctypes
+def _cuda() -> dict[str, Any]:
+    """The GPU, or what keeps fastnn from computing on one."""
+    from fastnn.engine.cuda import opening
 
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        version = ctypes.c_int()
-        if driver.cuDriverGetVersion(ctypes.byref(version)) == 0:
-            return f"the driver runs CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-    return None
+    problem = opening.problem()
+    if problem is not None:
+        return {"device": None, "problem": problem}
+    return {"device": opening.open_device().name, "problem": None}
 
 
 def _missing() -> dict[str, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,7 @@ def add(commands: Any) -> None:
         examples:
           fastnn predict model.safetensors new.csv --out predictions.csv
           fastnn predict model.safetensors new.csv --probabilities --out predictions.csv
+          fastnn predict model.safetensors new.csv --json > report.json
         """,
     )
     parser.add_argument("model", type=Path, help="what 'fastnn train' saved")
@@ -57,10 +60,14 @@ def add(commands: Any) -> None:
         action="store_true",
         help="of all classes, too, in columns that are called P(class)",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print a report as one JSON object on stdout"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Read part by part, predict, write."""
+    begin = time.perf_counter()
     model = fastnn.load(options.model)
     config = model.preprocessing
     if not isinstance(config, dict) or config.get("kind") != recipe.KIND:
@@ -79,7 +86,18 @@ def run(options: argparse.Namespace) -> int:
         for row in _answers(own, model.predict(own.encode(part)), options.probabilities)
     )
     count = _write(options.out, header, rows)
-    print(f"{count} rows answered in {options.out}")
+    if options.json:
+        report = {
+            "task": own.target.task,
+            "target": own.target.name,
+            "rows": count,
+            "columns": header,
+            "seconds": time.perf_counter() - begin,
+            "predictions": str(options.out),
+        }
+        print(json.dumps(report))
+    else:
+        print(f"{count} rows answered in {options.out}")
     return 0
 
 

@@ -8,10 +8,8 @@ from typing import Any
 
 from fastnn.cli.arguments import table
 from fastnn.cli.learning import Data, Fit
+from fastnn.plot import history
 from fastnn.tables.targets import Classes
-
-INSTALL = 'pip install "fastnn[plot]"'
-"""What brings matplotlib."""
 
 LABELS = {"accuracy": "accuracy", "r2": "R²", "rmse": "RMSE", "mae": "mean abs. error"}
 
@@ -78,32 +76,12 @@ def as_json(data: Data, fit: Fit) -> dict[str, Any]:
     }
 
 
-def require_matplotlib() -> None:
-    """Refuse a picture that could not be drawn in the end.
-
-    Raises
-    ------
-    ImportError
-        With the line that installs matplotlib.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"--plot needs matplotlib: {INSTALL}") from error
-
-
 def plot(path: Path, fit: Fit) -> None:
-    """Draw losses and accuracies by epoch, of training and validation."""
+    """Draw loss, accuracy and learning rate by epoch, of training and validation."""
     from matplotlib.figure import Figure
 
-    names = [name for name in ("loss", "accuracy") if name in fit.history]
-    # A figure of its own: pyplot's belong to the process, and ask for a window system.
-    figure = Figure(figsize=(4.5 * len(names), 3.6), dpi=120, layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for prefix, label in (("", "training"), ("val_", "validation")):
-            values = fit.history[f"{prefix}{name}"]
-            axes.plot(range(1, len(values) + 1), values, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(name)
-        axes.legend()
+    quantities = sum(not name.startswith("val_") for name in fit.history)
+    # A figure of its own: pyplot's belong to the process.
+    figure = Figure(figsize=(4.5 * quantities, 3.6), dpi=120, layout="constrained")
+    history(fit.history, figure)
     figure.savefig(path)

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn import optimizers, tables
 from fastnn.cli import arguments, report
 from fastnn.cli.learning import Data, Fit, Network, learn
+from fastnn.optional import needed
 from fastnn.tables import split, targets
 from fastnn.tables.table import Table, TableError, Texts
 
@@ -137,7 +138,7 @@ def _units(text: str) -> tuple[int, ...]:
 def run(options: argparse.Namespace) -> int:
     """Read, split, train, test, save, report."""
     if options.plot:
-        report.require_matplotlib()
+        needed("matplotlib", "--plot")  # before there is anything to draw
     begin = time.perf_counter()
     table, target = _read(options)
     data = _prepared(table, target, options)

@@ -24,6 +24,9 @@ Compiled = tuple[bytes, str]
 Report = Callable[[Sequence[str], int, int], None]
 """``report(running, done, of)``: the ops that are being compiled, and how many are."""
 
+CUDA = "cuda"
+"""First in the key of a kernel for a GPU: then come what it is compiled for, name and types."""
+
 _addresses: dict[Key, int] = {}
 _lock = threading.RLock()
 
@@ -59,6 +62,15 @@ def prepare(keys: Iterable[Key], report: Report | None = None) -> None:
                 _load(key, _keep(key, compiled))
 
 
+def compiled(keys: Iterable[Key], report: Report | None = None) -> dict[Key, Compiled]:
+    """The object files of `keys`, compiled where none is kept, without loading any."""
+    found = {key: _kept(key) for key in dict.fromkeys(keys)}
+    known = {key: kept for key, kept in found.items() if kept is not None}
+    missing = [key for key in found if key not in known]
+    with contextlib.closing(compile_all(missing, report)) as done:
+        return known | {key: _keep(key, compiled) for key, compiled in done}
+
+
 def fill_cache(keys: Iterable[Key], report: Report | None = None) -> int:
     """Compile those of `keys` that are kept nowhere, without loading any; how many.
 
@@ -88,7 +100,7 @@ def compile_all(
     running: dict[Key, None] = {}
 
     def say() -> None:
-        report([key[0] for key in running], len(keys) - len(waiting), len(keys))
+        report([_op_of(key) for key in running], len(keys) - len(waiting), len(keys))
 
     say()
     count = min(cores(), len(keys))
@@ -113,14 +125,18 @@ def compile_all(
         say()
 
 
+def _op_of(key: Key) -> str:
+    return key[2] if key[0] == CUDA else key[0]
+
+
 def _no_report(running: Sequence[str], done: int, of: int) -> None:
     pass
 
 
 def _compile(key: Key) -> Compiled:
-    from fastnn.kernels.cpu.adapter import compile_op
+    from fastnn.engine.worker import compile_key
 
-    return compile_op(key[0], key[1:])
+    return compile_key(key)
 
 
 def _kept(key: Key) -> Compiled | None:

@@ -35,11 +35,20 @@ def fuse(calls: list[Call], rows: int, team: bool) -> list[Call]:
 
     Which kernels are updated with their products depends on whether a `team` of threads trains.
     """
-    calls = _fuse_elementwise(calls)
+    calls = _fuse_elementwise(calls, only_relu=False)
     return _fuse_update(calls, rows, shapes.TEAM_UPDATE_BYTES if team else shapes.UPDATE_BYTES)
 
 
-def _fuse_elementwise(calls: list[Call]) -> list[Call]:
+def fuse_relu(calls: list[Call]) -> list[Call]:
+    """The calls of a program with every ReLU done by the product that comes before it."""
+    return _fuse_elementwise(calls, only_relu=True)
+
+
+_RELU = {"dense_forward": "relu_forward", "dense_backward_input": "relu_backward"}
+"""What products do themselves."""
+
+
+def _fuse_elementwise(calls: list[Call], only_relu: bool) -> list[Call]:
     users: dict[int, list[int]] = {}
     for position, call in enumerate(calls):
         for buffer in call.buffers:
@@ -52,6 +61,8 @@ def _fuse_elementwise(calls: list[Call]) -> list[Call]:
         while (
             follower := _only_reader(calls, users, position, call.arrays[output], absorbed)
         ) is not None:
+            if only_relu and (call.finish or not _is_relu(call, calls[follower])):
+                break
             call.finish.append(calls[follower])
             absorbed.add(follower)
             call.arrays[output] = calls[follower].arrays[calls[follower].signature.result[0]]
@@ -63,14 +74,19 @@ def _take_relu(call: Call) -> None:
     """Let a product do a ReLU, or its derivative, itself: on tiles that are still in registers."""
     if not call.finish:
         return
-    name, first = call.signature.name, call.finish[0]
-    if (name, first.signature.name) == ("dense_forward", "relu_forward"):
-        call.scalars["relu"] = 1
-    elif (name, first.signature.name) == ("dense_backward_input", "relu_backward"):
-        call.arrays["gate"] = first.arrays["y"]
-    else:
+    first = call.finish[0]
+    if not _is_relu(call, first):
         return
+    if call.signature.name == "dense_forward":
+        call.scalars["relu"] = 1
+    else:
+        call.arrays["gate"] = first.arrays["y"]
     del call.finish[0]
+
+
+def _is_relu(product: Call, follower: Call) -> bool:
+    """Whether the op that follows a product is one that it can do itself."""
+    return _RELU.get(product.signature.name) == follower.signature.name
 
 
 def _only_reader(

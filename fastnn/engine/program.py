@@ -114,6 +114,11 @@ class Program(Saved):
         self.calls = fusion.fuse(self.calls, self.rows, team)
         self._plan = None
 
+    def fuse_relu(self) -> None:
+        """Leave every ReLU to the product that it follows: all that a GPU's products take on."""
+        self.calls = fusion.fuse_relu(self.calls)
+        self._plan = None
+
     @property
     def stopped(self) -> bool:
         """A program being made has met no values yet; its executor looks out for them."""

@@ -15,8 +15,20 @@ import sys
 import traceback
 from typing import Any
 
-from fastnn.engine import cache
+from fastnn.engine import cache, compiler
 from fastnn.kernels import own
+
+
+def compile_key(key: tuple[str, ...]) -> tuple[bytes, str]:
+    """The object file of a compiled function, and the symbol to look up in it."""
+    name, *rest = key
+    if name == compiler.CUDA:
+        from fastnn.engine.cuda.cubin import compile_for
+
+        return compile_for(*rest)
+    from fastnn.kernels.cpu.adapter import compile_op
+
+    return compile_op(name, tuple(rest))
 
 
 def main() -> None:
@@ -32,17 +44,17 @@ def main() -> None:
         answers.flush()
 
     answer(fingerprint=cache.fingerprint())
-    from fastnn.kernels.cpu.adapter import compile_op
+    import numba as numba
 
     # Numba's modules are a large heap that lives on: looked through for garbage over and over, it
     # costs a sixth of the time.
     gc.freeze()
     for line in sys.stdin:
-        (name, *element_types), behind = json.loads(line)
+        key, behind = json.loads(line)
         try:
             if behind is not None:
                 own.take_in(own.Own(*behind))
-            object_file, symbol = compile_op(name, tuple(element_types))
+            object_file, symbol = compile_key(tuple(key))
         except Exception:
             answer(error=traceback.format_exc())
         else:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy.typing as npt
 
 from fastnn import checks
+from fastnn.optional import INSTALL
 
 Array = npt.NDArray[Any]
 
@@ -19,9 +20,6 @@ WIDTH = 100
 
 HOLDS, FAILS = "[holds]", "[fails]"
 """Whether the figures of a run bear out a claim."""
-
-INSTALL = 'pip install "fastnn[plot]"'
-"""What brings matplotlib."""
 
 Findings = TypeVar("Findings")
 
@@ -137,7 +135,7 @@ def picture(out: Path, draw: Callable[[Any, Findings], None], findings: Findings
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return f"no picture: matplotlib is not installed; install it with: {INSTALL}"
+        return f"no picture: matplotlib is not installed; install it with: {INSTALL['matplotlib']}"
     # A figure of its own: pyplot's belong to the process, and ask for a window system.
     figure = Figure(figsize=(9, 4.8), dpi=120, layout="constrained")
     draw(figure, findings)

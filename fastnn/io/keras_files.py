@@ -17,9 +17,9 @@ import numpy as np
 
 from fastnn import checks, constraints, layers, regularizers
 from fastnn.io.chains import LARGEST_ROW
-from fastnn.io.optional import needed
 from fastnn.layers.base import Layer, Shape, leaves
 from fastnn.model import Sequential
+from fastnn.optional import needed
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,7 +11,6 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.io.chains import is_own
-from fastnn.io.optional import needed
 from fastnn.kernels.activations import GELU_CUBIC
 from fastnn.layers import (
     Activation,
@@ -32,6 +31,7 @@ from fastnn.layers.base import Layer
 from fastnn.layers.dropout import Drawing
 from fastnn.layers.scaling import LEAST_VARIANCE
 from fastnn.model import Sequential
+from fastnn.optional import needed
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,8 +11,8 @@ import numpy as np
 
 from fastnn.io.chains import LARGEST_ROW
 from fastnn.io.graphs import Step
-from fastnn.io.optional import needed
 from fastnn.layers.base import Shape
+from fastnn.optional import needed
 
 if TYPE_CHECKING:
     import numpy.typing as npt

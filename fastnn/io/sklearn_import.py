@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.io.chains import Chain
-from fastnn.io.optional import needed
 from fastnn.layers import Dense
 from fastnn.model import Sequential
+from fastnn.optional import needed
 
 ACTIVATIONS = {
     "exp": "exponential",

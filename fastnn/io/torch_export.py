@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn.io.chains import is_own
-from fastnn.io.optional import needed
 from fastnn.io.torch_names import NAMES, other_momentum, transposed
 from fastnn.layers import (
     Activation,
@@ -25,6 +24,7 @@ from fastnn.layers import (
 )
 from fastnn.layers.base import Layer
 from fastnn.model import Sequential
+from fastnn.optional import needed
 
 if TYPE_CHECKING:
     Module = Any

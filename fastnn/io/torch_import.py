@@ -8,12 +8,12 @@ from typing import Any
 from fastnn import checks
 from fastnn.io.chains import Chain
 from fastnn.io.graphs import Reader, Step
-from fastnn.io.optional import needed
 from fastnn.io.torch_layers import FUNCTIONS, WITHOUT_MEANING, array_of, readers
 from fastnn.io.torch_names import IGNORED, NAMES, transposed
 from fastnn.layers import AlphaDropout, Dropout, Flatten, Reshape
 from fastnn.layers.base import Shape, leaves
 from fastnn.model import Sequential
+from fastnn.optional import needed
 
 
 def from_torch(

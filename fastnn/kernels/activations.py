@@ -16,6 +16,7 @@ Largest errors found in float32, in units in the last place: mish 3.8, gelu 3.7,
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -203,7 +204,8 @@ def step(x):
 
 # Bionodal root units (Bhumbra 2018, arXiv 1804.11237), taken from the paper by way of its Chainer
 # implementation (takyamamoto/BRU-chainer), whose printed examples are among the tests. Both are
-# continuous at 0, and so are their derivatives, which are r there.
+# continuous at 0, and so are their derivatives, which are r there. For r = 2, the default, the root
+# is a square root: a loop over elements of one r is compiled for either.
 
 
 @formula
@@ -212,7 +214,10 @@ def eru(x, r):
 
     r = 1 is ELU. Bhumbra 2018 (arXiv 1804.11237).
     """
-    zero = like(x, 0)
+    zero, half = like(x, 0), like(x, 0.5)
+    if r == like(r, 2):
+        root = like(x, 2) * math.sqrt((zero if x < zero else x) + like(x, 0.25)) - half
+        return expm1(like(x, 2) * x) + half if x < zero else root
     root, root_low = log_of_root(zero if x < zero else x, r)
     tail, tail_low = product(r, clamp(x, like(x, -1000), zero))
     y = expm1_of_sum(tail if x < zero else root, tail_low if x < zero else root_low)
@@ -223,6 +228,9 @@ def eru(x, r):
 def eru_derivative(y, r):
     """r(r²x + 1)^((1−r)/r) = r(y + 1/r)^(1−r) where x ≥ 0, else r·e^(rx) = r(y + 1/r)."""
     one = like(y, 1)
+    if r == like(r, 2):
+        base = y + like(y, 0.5)
+        return like(y, 2) * (one / base if base >= one else base)
     base = y + one / r
     return r * (exp((one - r) * log(base)) if base >= one else base)
 
@@ -233,6 +241,13 @@ def oru(x, r):
 
     r = 1 is the identity. Bhumbra 2018 (arXiv 1804.11237).
     """
+    if r == like(r, 2):  # 2√(|x| + ¼) − 1; of small x without the difference
+        a = abs(x)
+        root = math.sqrt(a + like(x, 0.25))
+        if a < like(x, 1):
+            return x / (like(x, 0.5) * root + like(x, 0.25))
+        y = like(x, 2) * root - like(x, 1)
+        return -y if x < like(x, 0) else y
     y = expm1_of_sum(*log_of_root(abs(x), r))
     y = -y if x < like(x, 0) else y
     return r * x if x == like(x, 0) else y  # keeps -0
@@ -242,6 +257,8 @@ def oru(x, r):
 def oru_derivative(y, r):
     """r(r²|x| + 1)^((1−r)/r) = r(|y| + 1)^(1−r)."""
     one = like(y, 1)
+    if r == like(r, 2):
+        return r / (abs(y) + one)
     return r * exp((one - r) * log1p(abs(y)))
 
 

@@ -9,6 +9,7 @@ The table is read where nothing is compiled: as all files of formulas, this one 
 
 from __future__ import annotations
 
+import inspect
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
@@ -31,6 +32,18 @@ class Pair(NamedTuple):
     value: Callable[..., Any]
     slope: Callable[..., Any]
     mean: bool = True
+
+
+def with_parameter(function: Callable[..., Any]) -> Any:
+    """The formula of three arguments, the last of them ignored where it has but two."""
+    if len(inspect.signature(function).parameters) == 3:
+        return function
+
+    @formula
+    def ignoring(z, y, parameter):
+        return function(z, y)
+
+    return ignoring
 
 
 @formula

@@ -249,7 +249,6 @@ _TABLE: dict[str, Line] = {
     "number_of_step": ("own", "numbers:float64[R] slot=int", ""),
     "weight_decay": ("P", "w[P] decay=float multiplier=float", ""),
     "sgd": ("P", "w[P] g[P] velocity[P]? momentum=float nesterov=int multiplier=float", "g"),
-    "adam_rates": ("own", "beta_1=float beta_2=float", ""),
     "adam": (
         "P",
         "w[P] g[P] m[P] v[P] beta_1=float beta_2=float epsilon=float multiplier=float",

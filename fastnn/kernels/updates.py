@@ -165,19 +165,43 @@ WITH_OWN: MutableMapping[str, Update] = ChainMap({}, UPDATES)
 """The same, and those of the user's own, see `own`."""
 
 
+def expression_of(number: str) -> str:
+    """The expression by which a kernel reads one of an update's numbers, in float64."""
+    slot = STEP_NUMBERS.get(number)
+    if slot is None:
+        return number
+    if slot < s.FLOATS:
+        return f"state[{slot}] + 1"
+    return f"floats[{slot}]" + (" * multiplier" if number in RATE_NUMBERS else "")
+
+
+def adam_rates(t, learning_rate, beta_1, beta_2):
+    """Adam's rate η/(1−β₁ᵗ) and the root's correction 1/√(1−β₂ᵗ). Kingma & Ba 2014, algorithm 1."""
+    t = float(t)
+    return learning_rate / (1.0 - beta_1**t), 1.0 / math.sqrt(1.0 - beta_2**t)
+
+
+_SCHEDULE_TERMS = tuple(0.48**k / (k * (1.0 - 0.96**k)) for k in range(48, 0, -1))
+"""c₄₈ … c₁ of ln Π_{i≤t} (1 − ½·0.96ⁱ) = Σₖ cₖ (0.96ᵗᵏ − 1); the terms left out are below 1e-17.
+
+With ln(1 − x) = −Σₖ xᵏ/k the sum over i is a geometric one for each k.
+"""
+
+_SCHEDULE_SUM = math.fsum(_SCHEDULE_TERMS)
+
+
 def nadam_rates(t, learning_rate, beta_1, beta_2):
     """Nadam's rate of m, that of g and the root's correction at step t, as Keras has them.
 
     With μᵢ = β₁(1 − ½·0.96ⁱ): η μₜ₊₁/(1 − Π_{i≤t+1} μᵢ), η (1 − μₜ)/(1 − Π_{i≤t} μᵢ), and
-    1/√(1−β₂ᵗ). The product is computed anew in each step, so that nothing is kept: after a
-    thousand factors 1 − ½·0.96ⁱ the rest are 1.
+    1/√(1−β₂ᵗ). The product is computed anew in each step, so that nothing is kept.
     """
-    power = factors = 1.0
-    for _ in range(min(t, 1000)):
-        power *= 0.96
-        factors *= 1.0 - 0.5 * power
+    power = 0.96**t
+    logarithm = 0.0
+    for term in _SCHEDULE_TERMS:
+        logarithm = (logarithm + term) * power
     now, following = beta_1 * (1.0 - 0.5 * power), beta_1 * (1.0 - 0.48 * power)
-    product = beta_1**t * factors
+    product = beta_1**t * math.exp(logarithm - _SCHEDULE_SUM)
     rate = learning_rate * following / (1.0 - product * following)
     gradient_rate = learning_rate * (1.0 - now) / (1.0 - product)
     return rate, gradient_rate, 1.0 / math.sqrt(1.0 - beta_2**t)
@@ -197,6 +221,7 @@ def adam_corrections(t, learning_rate, beta_1, beta_2):
 
 
 RATES = {
+    "adam_rates": (adam_rates, ("rate", "correction")),
     "nadam_rates": (nadam_rates, ("rate", "gradient_rate", "correction")),
     "adam_rates_epsilon_hat": (adam_rates_epsilon_hat, ("rate", "correction")),
     "adam_corrections": (adam_corrections, ("correction_1", "correction_2")),

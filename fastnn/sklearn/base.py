@@ -54,7 +54,7 @@ KINDS: dict[str, list[Any]] = {
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "batch_norm": ["boolean"],
     "dtype": [StrOptions({"float32", "float64"}), None],
-    "device": [StrOptions({"cpu", "auto"})],
+    "device": [StrOptions({"cpu", "cuda", "auto"})],
     "callbacks": [list, tuple, None],
     "reset_optimizer": ["boolean"],
 }

@@ -62,7 +62,7 @@ class MLPClassifier(Accelerated, TheirClassifier):
         Weights of classes by label, multiplied with `sample_weight`.
     dtype : {"float32", "float64"}, optional
         Element type of the network; None is that of X.
-    device : {"cpu", "auto"}
+    device : {"cpu", "cuda", "auto"}
     callbacks : list of Callback, optional
         Called with the figures ``loss``, ``learning_rate`` and, where there are any, ``val_loss``
         and ``val_score``; not with ``"lbfgs"``.
@@ -251,13 +251,13 @@ scikit-learn
 class MLPRegressor(Accelerated, TheirRegressor):
     """scikit-learn's `MLPRegressor`, trained by fastnn; an instance of it, too.
 
+    What is not listed here is as in `MLPClassifier`; there is no `class_weight`.
+
     Parameters
     ----------
     loss : str or Loss
         ``"squared_error"``, ``"poisson"``, both as in scikit-learn, or a loss of fastnn's on
         numbers.
-    **others
-        Those of `MLPClassifier`, but for `class_weight`.
 
     Attributes
     ----------

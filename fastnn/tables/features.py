@@ -156,7 +156,7 @@ def _category(name: str, column: Texts) -> Category | str:
     if len(count_of) == 1:
         return "it is constant" if any(count_of) else "it is empty"
     if len(count_of) > len(column.codes) / 2:
-        return "nearly every row has another text"
+        return "nearly every row has another text (dates are read as 2024-05-17)"
     often = sorted(count_of, key=lambda text: (-count_of[text], text))
     return Category(name, sorted(often[:MOST_CATEGORIES]))
 

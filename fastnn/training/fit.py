@@ -232,7 +232,9 @@ class Fitting:
             return any(checkpoint.overdue for checkpoint in self.checkpoints)
 
         while self.first < rows:
-            training.epoch(self._stop(), self.batch, on_pause, self.first)
+            training.epoch(
+                self._stop(), self.batch, on_pause, self.first, unseen=not self.callbacks
+            )
             self.first = int(state[s.FIRST])
             if self.first < rows:
                 self._save(tally)

@@ -36,10 +36,19 @@ class Pass(AbstractContextManager["Pass"], Protocol):
     What it needs, memory and threads, it has within a ``with`` block.
     """
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
+    def epoch(
+        self,
+        total: int,
+        batch: int,
+        on_pause: Pause | None = None,
+        first: int = 0,
+        unseen: bool = False,
+    ) -> None:
         """Run the step on `batch` rows after the other until `total` are done, `first` being so.
 
-        The state's FIRST says how many are: fewer than `total`, if `on_pause` so wanted.
+        The state's FIRST says how many are: fewer than `total`, if `on_pause` so wanted. `unseen`:
+        nobody looks at the model before the next call or the block's end, so that a GPU need not
+        copy it back.
         """
 
 
@@ -63,8 +72,10 @@ TEAM_STEPS = 4
 start of its threads."""
 
 
-class CompiledStep:
-    """A step's program, for batches of up to `rows` rows, and what passes over it have left.
+def program_of(
+    step: Step, like: Sources, rows: int, dtype: str, training: bool, at_once: bool = False
+) -> Program:
+    """The step's program, for batches of up to `rows` rows.
 
     With `at_once` rows are read where they lie: `x` then is the batch itself.
 
@@ -79,6 +90,19 @@ class CompiledStep:
     training : bool
     at_once : bool
     """
+    program = Program(rows, dtype, training)
+    # How many rows an outside array has is not known here, and never looked at.
+    lengths = {name: None if at_once and name == "x" else 0 for name in Sources._fields}
+    handles = [
+        None if a is None else program.external(name, (lengths[name], *a.shape[1:]), str(a.dtype))
+        for name, a in zip(Sources._fields, like, strict=True)
+    ]
+    step(program, Sources(*handles))
+    return program
+
+
+class CompiledStep:
+    """A step's program, see `program_of`, and what passes over it have left."""
 
     def __init__(
         self,
@@ -89,16 +113,7 @@ class CompiledStep:
         training: bool,
         at_once: bool = False,
     ) -> None:
-        self.program = Program(rows, dtype, training)
-        # How many rows an outside array has is not known here, and never looked at.
-        lengths = {name: None if at_once and name == "x" else 0 for name in Sources._fields}
-        handles = [
-            None
-            if a is None
-            else self.program.external(name, (lengths[name], *a.shape[1:]), str(a.dtype))
-            for name, a in zip(Sources._fields, like, strict=True)
-        ]
-        step(self.program, Sources(*handles))
+        self.program = program_of(step, like, rows, dtype, training, at_once)
         by_team = self.program.cost() >= cpu.TEAM_COST and get_num_threads() > 1
         self.program.fuse(team=by_team)
         self.cost = self.program.cost()
@@ -160,7 +175,14 @@ class CompiledPass:
             self._team.close()
         self._step.put_back(self._linked)
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
+    def epoch(
+        self,
+        total: int,
+        batch: int,
+        on_pause: Pause | None = None,
+        first: int = 0,
+        unseen: bool = False,
+    ) -> None:
         """Run the program on `batch` rows after the other until `total` are done."""
         self._run.epoch(total, batch, on_pause, first)
 
@@ -174,7 +196,14 @@ class EagerPass(NothingTaken):
         self._step, self._sources, self._state = step, sources, state
         self._dtype, self._training = dtype, training
 
-    def epoch(self, total: int, batch: int, on_pause: Pause | None = None, first: int = 0) -> None:
+    def epoch(
+        self,
+        total: int,
+        batch: int,
+        on_pause: Pause | None = None,
+        first: int = 0,
+        unseen: bool = False,
+    ) -> None:
         """Run the step on `batch` rows after the other until `total` are done."""
         state = self._state
         state[s.FIRST], state[s.TOTAL], state[s.BATCH] = first, total, batch

@@ -75,6 +75,13 @@ def compile_kernel(
     return link(code, name, "sm_{}{}{}".format(*capability, suffix))
 
 
+def compile_for(numbers: str, name: str, *element_types: str) -> tuple[bytes, str]:
+    """A cubin and its symbol, for what a key of `CudaDevice.key` says."""
+    major, minor, threads, *constants = map(int, numbers.split("-"))
+    cubin = compile_kernel(name, element_types, tuple(constants), threads, (major, minor))
+    return cubin.code, cubin.symbol
+
+
 def link(code: bytes, name: str, architecture: str) -> Cubin:
     """The cubin of a kernel's LTO-IR."""
     from cuda.bindings import nvjitlink

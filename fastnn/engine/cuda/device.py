@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from fastnn.kernels.signatures import signature
+from fastnn.engine.compiler import Report
+from fastnn.kernels.signatures import NAMES, signature
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from fastnn.kernels.cuda.launch import Launch
@@ -50,9 +52,13 @@ class Graph(Protocol):
 
 
 class Device(Protocol):
-    """A GPU, or what stands for one. All it does is done in one order, that of the calls."""
+    """A GPU, or what stands for one. All it does is done in one order, that of the calls.
+
+    Once it is `lost`, all it is asked for raises `CudaError`.
+    """
 
     name: str
+    lost: bool
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.
@@ -69,11 +75,40 @@ class Device(Protocol):
     def read(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy device memory into a C-contiguous array, once all that was begun is done."""
 
-    def prepare(self, launches: Sequence[Launched]) -> Graph:
-        """Compile what these need, and make them one graph."""
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory that are free, and in all."""
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Memory of the host, `size` bytes, that the GPU can copy from by itself."""
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array into device memory beside what is done in order, and wait for it.
+
+        Any thread may call it.
+        """
+
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> Graph:
+        """Compile what these need, saying so to `report`, and make them one graph."""
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""
+
+
+class CudaError(RuntimeError):
+    """A GPU's driver has refused something."""
+
+
+def lost(name: str) -> str:
+    """What there is to say once an error has ended a GPU's context."""
+    return (
+        f"{name} is lost to this process: a model goes on by to('cpu') from what was last copied "
+        "to the host"
+    )
+
+
+def not_enough(name: str, size: int, free: int, total: int) -> str:
+    """What there is to say where device memory does not suffice."""
+    return f"{name}: {size:,} bytes of device memory are needed, {free:,} of {total:,} are free"
 
 
 def kernel_of(key: Key) -> Any:
@@ -81,6 +116,19 @@ def kernel_of(key: Key) -> Any:
     from fastnn.kernels.cuda.adapter import factory
 
     return factory(key[0])(*key[1:])
+
+
+def at_most(key: Key, launch: Launch, blocks: int, threads: int) -> Launch:
+    """The same launch in fewer blocks along x and fewer threads, as far as the op takes any."""
+    if key[0] not in NAMES:
+        return launch
+    kernel = kernel_of(key)
+    x, y = launch.blocks
+    if kernel.any_grid or kernel.any_blocks:
+        launch = launch._replace(blocks=(min(x, blocks), y))
+    if kernel.any_grid:
+        launch = launch._replace(threads=min(launch.threads, threads))
+    return launch
 
 
 def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,15 @@ import numpy as np
 from numba import cuda
 
 from fastnn.engine import arena
-from fastnn.engine.cuda.device import Key, Launched
+from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.device import Key, Launched, at_most, not_enough
 from fastnn.kernels.cuda.adapter import entry
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-MOST_BLOCKS, MOST_THREADS = 2, 64
-"""Grids and blocks whose kernels take any number are cut down to these: a thread costs 0.3 ms."""
+MOST_BLOCKS, MOST_THREADS = 3, 64
+"""Grids and blocks of kernels that take any are cut down to these: a thread costs 0.1 ms."""
 
 
 @cache
@@ -52,18 +54,49 @@ class SimulatedGraph:
 def run_kernel(one: Launched) -> None:
     """Run one launch."""
     kernel = _kernel(one.key, one.launch.constants)
+    launch = at_most(one.key, one.launch, MOST_BLOCKS, MOST_THREADS)
     with np.errstate(all="ignore"):
-        kernel[one.launch.blocks, one.launch.threads](*map(np.int64, one.words))
+        kernel[launch.blocks, launch.threads](*map(np.int64, one.words))
 
 
 class SimulatedDevice:
-    """The simulator; see `Device`."""
+    """The simulator; see `Device`.
 
-    name = "simulator"
+    Parameters
+    ----------
+    total : int
+        Bytes of its memory.
+    """
+
+    name, lost = "simulator", False
+
+    def __init__(self, total: int = 1 << 34) -> None:
+        self._total, self._used = total, 0
 
     def allocate(self, size: int) -> SimulatedMemory:
         """A block of `size` bytes."""
-        return SimulatedMemory(size)
+        free, total = self.memory()
+        if size > free:
+            raise MemoryError(not_enough(self.name, size, free, total))
+        memory = SimulatedMemory(size)
+        self._used += size
+        weakref.finalize(memory, self._give_back, size)
+        return memory
+
+    def _give_back(self, size: int) -> None:
+        self._used -= size
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that are free, and in all."""
+        return self._total - self._used, self._total
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Any memory of the host is as good."""
+        return arena.allocate(size)
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address."""
+        self.write(address, array)
 
     def write(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy an array to an address."""
@@ -73,8 +106,8 @@ class SimulatedDevice:
         """Copy from an address into an array."""
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
-    def prepare(self, launches: Sequence[Launched]) -> SimulatedGraph:
-        """The launches as one."""
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> SimulatedGraph:
+        """The launches as one; nothing is compiled."""
         return SimulatedGraph(launches)
 
     def wait(self) -> None:

@@ -82,17 +82,18 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
     wanted = builder.icmp_signed("!=", sums, blocks.integer(0))
 
     def add(p):
-        scale, of_gamma, of_beta = p.load_or(gamma, 1.0), p.narrow.zero, p.narrow.zero
+        scale, of_gamma, of_beta = p.load_or(gamma, 1.0), [], []
         for r in range(rows):
             centred = builder.fsub(p.load(x_rows[r]), means[r])
             slope = p.load(dy_rows[r])
             product = builder.fmul(p.fma(factors[r], centred, shifts[r]), slope)
             gradients[r] = p.fma(scale, slope, gradients[r])
             products[r] = p.fma(scale, product, products[r])
-            of_gamma, of_beta = builder.fadd(of_gamma, product), builder.fadd(of_beta, slope)
+            of_gamma.append(product)
+            of_beta.append(slope)
         with builder.if_then(wanted):
-            p.add_wide(of_gamma, sums, begun)
-            p.add_wide(of_beta, builder.add(sums, apart), begun)
+            p.add_wide(p.total(of_gamma), sums, begun)
+            p.add_wide(p.total(of_beta), builder.add(sums, apart), begun)
 
     block.each(add)
     steep = builder.fneg(builder.fmul(factor, products.means()))

@@ -25,7 +25,7 @@ from fastnn.kernels.cpu.settings import exact, inlined, kernel, reduction
 from fastnn.kernels.cpu.steps import atomic_add, atomic_store
 from fastnn.kernels.scalar import flushed, is_finite, sgd_velocity
 from fastnn.kernels.signatures import ITEM_BYTES
-from fastnn.kernels.updates import NORM_BLOCK, RATE_NUMBERS, RATES, STEP_NUMBERS, WITH_OWN
+from fastnn.kernels.updates import NORM_BLOCK, RATES, STEP_NUMBERS, WITH_OWN, expression_of
 
 
 def _zero_or_nan(type_name: str) -> Any:
@@ -238,18 +238,6 @@ def sgd(type_name: str) -> Any:
     return sgd
 
 
-def adam_rates(type_name: str) -> Any:
-    """Adam's bias corrections of this step, which are the same for every element: into `floats`."""
-
-    @kernel
-    def adam_rates(beta_1, beta_2, state, floats):
-        t = float(state[slot_of.STEP] + 1)
-        floats[slot_of.UPDATE_RATE] = floats[slot_of.LEARNING_RATE] / (1.0 - beta_1**t)
-        floats[slot_of.UPDATE_CORRECTION] = 1.0 / math.sqrt(1.0 - beta_2**t)
-
-    return adam_rates
-
-
 def adam(type_name: str) -> Any:
     """Adam (Kingma & Ba 2014, arXiv 1412.6980), bias-corrected; see ``adam``.
 
@@ -279,23 +267,13 @@ def adam(type_name: str) -> Any:
     return adam
 
 
-def _number(name: str) -> str:
-    """The expression of one of an update's numbers."""
-    slot = STEP_NUMBERS.get(name)
-    if slot is None:
-        return name
-    if slot < slot_of.FLOATS:
-        return f"state[{slot}] + 1"
-    return f"floats[{slot}]" + (" * multiplier" if name in RATE_NUMBERS else "")
-
-
 def _update(name: str, type_name: str) -> Any:
     """The kernel of an update: the text of its loop follows from the formula's names."""
     update, real = WITH_OWN[name], getattr(np, type_name)
     element, zero, one = exact(update.formula), real(0), real(1)
     changed = ("w", *update.means)
     own = [number for number in update.numbers if number not in STEP_NUMBERS]
-    values = [f"real({_number(number)})" for number in update.numbers]
+    values = [f"real({expression_of(number)})" for number in update.numbers]
     arrays = ", ".join(["w", "g", *update.means])
     kept = [("w", "new_w"), *((mean, f"flushed(new_{mean})") for mean in update.means)]
     text = "\n".join([

@@ -5,7 +5,6 @@ As in `losses.py`, each overwrites `loss` (n,) and `dz` (n, C) for the n rows at
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,25 +13,12 @@ import numpy as np
 from fastnn.kernels.cpu.in_place import in_place_or_apart
 from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.settings import inlined, reduction
-from fastnn.kernels.formula import formula
-from fastnn.kernels.pointwise import WITH_OWN, Pair
-
-
-def _with_parameter(function: Callable[..., Any]) -> Any:
-    """The formula of three arguments, the last of them ignored where it has but two."""
-    if len(inspect.signature(function).parameters) == 3:
-        return function
-
-    @formula
-    def ignoring(z, y, parameter):
-        return function(z, y)
-
-    return ignoring
+from fastnn.kernels.pointwise import WITH_OWN, Pair, with_parameter
 
 
 def pointwise_loss(pair: Pair) -> Callable[[str], Any]:
     """loss = w · mean over C of value(z, y), dz = w · slope(z, y) / (N C); a sum has no C in it."""
-    value, slope, mean = _with_parameter(pair.value), _with_parameter(pair.slope), pair.mean
+    value, slope, mean = with_parameter(pair.value), with_parameter(pair.slope), pair.mean
 
     def factory(type_name: str) -> Any:
         real = getattr(np, type_name)

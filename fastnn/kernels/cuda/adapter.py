@@ -25,14 +25,23 @@ from fastnn.kernels.cuda import (
     dense,
     elementwise,
     layer_normalization,
+    losses,
+    metrics,
     normalization,
+    optimizers,
+    pointwise,
     prelu,
     random,
+    regularization,
+    softmax,
     sparse,
+    sparsemax,
+    targets,
 )
-from fastnn.kernels.cuda.flag import FLAG
 from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
+from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (
@@ -41,14 +50,19 @@ _ROOMS = (
     dense,
     elementwise,
     layer_normalization,
+    losses,
+    metrics,
     normalization,
+    optimizers,
+    pointwise,
     prelu,
     random,
+    regularization,
+    softmax,
     sparse,
+    sparsemax,
+    targets,
 )
-
-STATE_SLOTS = s.SLOTS + s.SHARED_SLOTS
-"""Length of the state in device memory, with the shared block behind it."""
 
 
 def factory(name: str) -> Callable[..., Kernel]:
@@ -101,8 +115,8 @@ def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
 def {op.name}({", ".join(words)}):
     state = view_int64_1(state_at, ({STATE_SLOTS},))
     floats = view_float64_1(state_at, ({STATE_SLOTS},))
-    N = state[{s.ROWS}]
-    if N > 0 and state[{FLAG}] == 0:
+    N, flag = state[{s.ROWS}], state[{FLAG}]
+    if (N > 0) & (flag == 0):
         body({", ".join(arguments)})
 """
 
@@ -111,6 +125,8 @@ def entry(
     name: str, element_types: tuple[str, ...], constants: tuple[int, ...] = ()
 ) -> tuple[Any, int]:
     """The Python function of an op's entry, and how many integers it takes."""
+    if name == "next_step":
+        return entry_of_step()
     op = signature(name)
     body = factory(name)(*element_types).make(*constants)
     namespace: dict[str, Any] = {"body": body, "float64_from_bits": float64_from_bits}

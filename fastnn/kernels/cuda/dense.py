@@ -13,11 +13,13 @@ from fastnn.kernels.cuda.product import TILES, Tile, grid_of, is_wide, product, 
 from fastnn.kernels.cuda.target import device
 
 
-def _kernel(type_name: str, make: Callable[..., Any], rows: str, columns: str) -> Kernel:
-    """A kernel that is one product of so many rows and columns."""
+def _kernel(
+    type_name: str, make: Callable[..., Any], rows: str, columns: str, depth: str
+) -> Kernel:
+    """A kernel that is one product of so many rows, columns and depth."""
 
     def launch(lengths: Lengths, aligned: bool) -> Launch:
-        place = tile_for(type_name, lengths[rows], lengths[columns])
+        place = tile_for(type_name, lengths[rows], lengths[columns], lengths[depth])
         tile = TILES[place]
         wide = is_wide(type_name, aligned, lengths["I"], lengths["O"])
         blocks = grid_of(tile, lengths[rows], lengths[columns])
@@ -51,7 +53,7 @@ def dense_forward(type_name: str) -> Kernel:
 
         return dense_forward
 
-    return _kernel(type_name, make, "N", "O")
+    return _kernel(type_name, make, "N", "O", "I")
 
 
 def dense_backward_input(type_name: str) -> Kernel:
@@ -80,7 +82,7 @@ def dense_backward_input(type_name: str) -> Kernel:
 
         return dense_backward_input
 
-    return _kernel(type_name, make, "N", "I")
+    return _kernel(type_name, make, "N", "I", "O")
 
 
 def dense_backward_kernel(type_name: str) -> Kernel:
@@ -103,4 +105,4 @@ def dense_backward_kernel(type_name: str) -> Kernel:
 
         return dense_backward_kernel
 
-    return _kernel(type_name, make, "I", "O")
+    return _kernel(type_name, make, "I", "O", "N")

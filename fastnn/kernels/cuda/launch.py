@@ -37,13 +37,14 @@ class Kernel(NamedTuple):
     """A kernel: ``make(*constants)`` is the device function, whose parameters name operands.
 
     ``launch(lengths, aligned)`` says how it is launched; `aligned`: whether all arrays begin on
-    multiples of 16 bytes. `any_grid`: its result is the same for any number of blocks along x, and
-    of threads.
+    multiples of 16 bytes. `any_blocks`: its result is the same for any number of blocks along x;
+    `any_grid`: and of threads, too.
     """
 
     make: Callable[..., Any]
     launch: Callable[[Lengths, bool], Launch]
     any_grid: bool = False
+    any_blocks: bool = False
 
 
 def in_blocks(count: int, threads: int = THREADS, each: int = 1) -> tuple[int, int]:

@@ -70,9 +70,14 @@ def _simulated_address(array: Any) -> int:
     return 0 if array is None else int(array.ctypes.data)
 
 
+def _simulated_untold(value: int) -> int:
+    return value
+
+
 if SIMULATED:
     view, load_wide, store_wide = _simulated_view, _simulated_load, _simulated_store
     copy_wide, given, address = _simulated_copy, _simulated_given, _simulated_address
+    untold = _simulated_untold
 else:
     from llvmlite import ir
     from numba.cuda import cgutils
@@ -188,3 +193,17 @@ else:
             return context.get_dummy_value()
 
         return types.void(target, types.int64, source, types.int64), codegen
+
+    @intrinsic
+    def untold(typing_context, value):
+        """An integer as it is, of which the compiler is told nothing.
+
+        Could it foresee the index of a loop in strides, it would unroll the loop, each load behind
+        the store before, and count the strides beforehand by a 64-bit division, 100 instructions.
+        """
+
+        def codegen(context, builder, signature, arguments):
+            move = ir.InlineAsm(ir.FunctionType(INT64, [INT64]), "mov.b64 $0, $1;", "=l,l")
+            return builder.call(move, arguments)
+
+        return types.int64(types.int64), codegen

@@ -1,10 +1,11 @@
 """The matrix product of every dense op: C = A·B in tiles, from shared memory into registers.
 
 A block computes a tile of C, of which each thread keeps a smaller one in registers. Both factors
-come in slices of `SLICE` along the depth, laid out in shared memory depth first, so that a thread
+come in slices along the depth, laid out in shared memory depth first, so that a thread
 reads what it needs of them 16 bytes at a time; while one slice is multiplied, the next is on its
 way from global memory into registers. The depth is gone through in order by one thread for each
-element of C: results are the same bits for any grid.
+element of C, or in parts by some, whose sums are added up in order: results are the same bits for
+any grid.
 """
 
 from __future__ import annotations
@@ -20,22 +21,39 @@ from fastnn.kernels.signatures import ITEM_BYTES
 
 
 class Tile(NamedTuple):
-    """A block's rows and columns of C, the depth of a slice, and a thread's rows and columns."""
+    """A block's rows and columns of C, the depth of a slice, and a thread's rows and columns.
+
+    `groups` of threads take a part of the depth each.
+    """
 
     rows: int
     columns: int
     depth: int
     thread_rows: int
     thread_columns: int
+    groups: int = 1
+
+    @property
+    def group(self) -> int:
+        """Threads of a group."""
+        return self.rows // self.thread_rows * (self.columns // self.thread_columns)
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return self.rows // self.thread_rows * (self.columns // self.thread_columns)
+        return self.group * self.groups
 
 
-TILES = (Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(32, 32, 8, 4, 4))
-"""From the fastest tile on large matrices to that of the most blocks on small ones."""
+TILES = (
+    Tile(128, 128, 8, 8, 8),
+    Tile(64, 64, 16, 4, 4),
+    Tile(32, 32, 8, 4, 4),
+    Tile(32, 32, 8, 4, 4, groups=8),
+)
+"""From the fastest tile on large matrices to those with the most threads on small ones."""
+
+DEEP = 128
+"""From this depth on, products of few blocks are summed up by groups of threads."""
 
 ENOUGH_BLOCKS = 132
 """A larger tile is taken only if it leaves every processor of an H200 a block."""
@@ -46,14 +64,15 @@ def is_wide(type_name: str, aligned: bool, *lengths: int) -> bool:
     return aligned and all(length % lanes_of(type_name) == 0 for length in lengths)
 
 
-def tile_for(type_name: str, rows: int, columns: int) -> int:
+def tile_for(type_name: str, rows: int, columns: int, depth: int) -> int:
     """The place in `TILES` of the tile for a product of so many rows and columns."""
-    for place, tile in enumerate(TILES):
+    last = len(TILES) - (1 if depth >= DEEP else 2)
+    for place, tile in enumerate(TILES[:last]):
         if ITEM_BYTES[type_name] * tile.thread_rows * tile.thread_columns > MOST_TOTALS:
             continue
         if blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
             return place
-    return len(TILES) - 1
+    return last
 
 
 MOST_TOTALS = 256
@@ -78,24 +97,24 @@ def _staging(type_name: str, tile: Tile, wide: bool, extent: int, depth_runs: bo
     neighbours along the depth, else along the rows or columns.
     """
     real, lanes = getattr(np, type_name), lanes_of(type_name)
-    each, threads, slice_depth = share_of(tile, extent), tile.threads, tile.depth
+    each, threads, slice_depth = share_of(tile, extent), tile.group, tile.depth
     zero = real(0)
 
     run = lanes if wide else 1
 
     @device
-    def place(piece):
+    def place(thread, piece):
         """Row or column, and depth, in the slice of a thread's `piece`-th run of neighbours."""
-        first = (cuda.threadIdx.x + piece * threads) * run
+        first = (thread + piece * threads) * run
         if depth_runs:
             return first // slice_depth, first % slice_depth
         return first % extent, first // extent
 
     @device
-    def fetch(held, source, begin, begin_depth, length, depth):
-        """Read this thread's share of the slice at `begin`, `begin_depth`; 0 beyond the edges."""
+    def fetch(thread, held, source, begin, begin_depth, length, depth):
+        """Read a thread's share of the slice at `begin`, `begin_depth`; 0 beyond the edges."""
         for piece in range(each // run):
-            along, deep = place(piece)
+            along, deep = place(thread, piece)
             along, deep = begin + along, begin_depth + deep
             if along < length and deep < depth:
                 at = along * depth + deep if depth_runs else deep * length + along
@@ -108,22 +127,22 @@ def _staging(type_name: str, tile: Tile, wide: bool, extent: int, depth_runs: bo
                     held[piece * run + lane] = zero
 
     @device
-    def put(shared, held):
-        """Write it to shared memory."""
+    def put(thread, shared, base, held):
+        """Write it to shared memory from element `base` on."""
         for piece in range(each // run):
-            along, deep = place(piece)
+            along, deep = place(thread, piece)
             if wide and not depth_runs:
-                copy_wide(shared, deep * extent + along, held, piece * lanes)
+                copy_wide(shared, base + deep * extent + along, held, piece * lanes)
             else:
                 for lane in range(run):
-                    shared[(deep + lane) * extent + along] = held[piece * run + lane]
+                    shared[base + (deep + lane) * extent + along] = held[piece * run + lane]
 
     return fetch, put
 
 
 def share_of(tile: Tile, extent: int) -> int:
     """Elements of a slice that each thread brings."""
-    return extent * tile.depth // tile.threads
+    return extent * tile.depth // tile.group
 
 
 def product(
@@ -153,11 +172,14 @@ def product(
         Whether the sums of B's columns are written to `sums` (columns,), if that is given.
     """
     real, item, lanes = getattr(np, type_name), getattr(types, type_name), lanes_of(type_name)
-    tile_rows, tile_columns, slice_depth, thread_rows, thread_columns = tile
+    tile_rows, tile_columns, slice_depth, thread_rows, thread_columns, groups = tile
+    threads = tile.group
     fetch_a, put_a = _staging(type_name, tile, wide, tile_rows, depth_runs_in_a)
     fetch_b, put_b = _staging(type_name, tile, wide, tile_columns, depth_runs_in_b)
     each_a, each_b = share_of(tile, tile_rows), share_of(tile, tile_columns)
     size_a, size_b = tile_rows * slice_depth, tile_columns * slice_depth
+    shared_size_a, shared_size_b = groups * size_a, groups * size_b
+    size_of_others = (thread_rows * thread_columns + 1) * threads
     count, across = thread_rows * thread_columns, tile_columns // thread_columns
     # A thread's rows come in groups of neighbours, spread over the tile: so the threads of a warp
     # read neighbouring words of shared memory.
@@ -189,12 +211,29 @@ def product(
     write_rows = unrolled(write_row, thread_rows)
 
     @device
+    def add_up(group, thread, totals, sum_of_column):
+        """Add what the groups have to what the first has, in their order."""
+        others = cuda.shared.array(size_of_others, item, alignment=16)
+        for each in range(1, groups):
+            cuda.syncthreads()
+            if group == each:
+                for i in range(count):
+                    others[i * threads + thread] = totals[i]
+                others[count * threads + thread] = sum_of_column
+            cuda.syncthreads()
+            if group == 0:
+                for i in range(count):
+                    totals[i] += others[i * threads + thread]
+                sum_of_column += others[count * threads + thread]
+        return sum_of_column
+
+    @device
     def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers):
         row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
         if row_begin >= rows or column_begin >= columns:
             return
-        shared_a = cuda.shared.array(size_a, item, alignment=16)
-        shared_b = cuda.shared.array(size_b, item, alignment=16)
+        shared_a = cuda.shared.array(shared_size_a, item, alignment=16)
+        shared_b = cuda.shared.array(shared_size_b, item, alignment=16)
         held_a = cuda.local.array(each_a, item, alignment=16)
         held_b = cuda.local.array(each_b, item, alignment=16)
         of_a = cuda.local.array(thread_rows, item, alignment=16)
@@ -203,33 +242,42 @@ def product(
         for i in range(count):
             totals[i] = zero
         sum_of_column = zero
-        thread = cuda.threadIdx.x
+        group, thread = cuda.threadIdx.x // threads, cuda.threadIdx.x % threads
+        base_a, base_b = group * size_a, group * size_b
+        # Every group goes through as many slices, the last ones of which may lie beyond the depth.
+        slices = (depth + slice_depth - 1) // slice_depth
+        stretch = (slices + groups - 1) // groups * slice_depth
+        first_depth = group * stretch
         row_place, column_place = thread // across * lanes, thread % across * lanes
         summing = with_sums and given(sums) and row_begin == 0 and thread < tile_columns
-        fetch_a(held_a, a, row_begin, 0, rows, depth)
-        fetch_b(held_b, b, column_begin, 0, columns, depth)
-        for begin in range(0, depth, slice_depth):
+        fetch_a(thread, held_a, a, row_begin, first_depth, rows, depth)
+        fetch_b(thread, held_b, b, column_begin, first_depth, columns, depth)
+        for begin in range(0, stretch, slice_depth):
             cuda.syncthreads()
-            put_a(shared_a, held_a)
-            put_b(shared_b, held_b)
+            put_a(thread, shared_a, base_a, held_a)
+            put_b(thread, shared_b, base_b, held_b)
             cuda.syncthreads()
             ahead = begin + slice_depth
-            if ahead < depth:
-                fetch_a(held_a, a, row_begin, ahead, rows, depth)
-                fetch_b(held_b, b, column_begin, ahead, columns, depth)
+            if ahead < stretch:
+                fetch_a(thread, held_a, a, row_begin, first_depth + ahead, rows, depth)
+                fetch_b(thread, held_b, b, column_begin, first_depth + ahead, columns, depth)
             if summing:
                 for k in range(slice_depth):
-                    sum_of_column += shared_b[k * tile_columns + thread]
+                    sum_of_column += shared_b[base_b + k * tile_columns + thread]
             for k in range(slice_depth):
                 for g in range(row_groups):
-                    at = k * tile_rows + g * row_step + row_place
+                    at = base_a + k * tile_rows + g * row_step + row_place
                     copy_wide(of_a, g * lanes, shared_a, at)
                 for g in range(column_groups):
-                    at = k * tile_columns + g * column_step + column_place
+                    at = base_b + k * tile_columns + g * column_step + column_place
                     copy_wide(of_b, g * lanes, shared_b, at)
                 for i in range(thread_rows):
                     for j in range(thread_columns):
                         totals[i * thread_columns + j] += of_a[i] * of_b[j]
+        if groups > 1:
+            sum_of_column = add_up(group, thread, totals, sum_of_column)
+            if group > 0:
+                return
         if summing and column_begin + thread < columns:
             sums[column_begin + thread] = sum_of_column
         write_rows(totals, c, rows, columns, row_begin + row_place, column_begin + column_place,

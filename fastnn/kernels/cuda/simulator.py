@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba.cuda.simulator import kernel as running
+from numba.cuda.simulator.kernel import BlockThread
 from numba.cuda.simulator.kernelapi import FakeCUDALocal, FakeCUDAModule, FakeCUDAShared
 from numba.np import numpy_support
 
@@ -105,6 +106,24 @@ def _syncwarp(module: Any, mask: int = 0xFFFFFFFF) -> None:
     exchange(None)
 
 
+_run_thread = BlockThread.run
+
+
+def _run_quietly(self: Any) -> None:
+    """Run a thread as a GPU does: floating point warns of nothing.
+
+    A thread that fails lets none of its warp wait for it.
+    """
+    with np.errstate(all="ignore"):  # which is each thread's own
+        _run_thread(self)
+    if self.exception:
+        with _making:
+            warps = list(self._manager.__dict__.get("warps", {}).values())
+        for warp in warps:
+            warp.barrier.abort()
+
+
+BlockThread.run = _run_quietly
 FakeCUDAModule.shfl_xor_sync = _shuffle_xor
 FakeCUDAModule.shfl_down_sync = _shuffle_down
 FakeCUDAModule.shfl_sync = _shuffle

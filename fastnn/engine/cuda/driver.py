@@ -1,0 +1,259 @@
+"""An NVIDIA GPU through its driver: memory, copies, compiled kernels, captured graphs.
+
+Only what is done once uses Numba, and only where a kernel is in no cache: cubins are loaded by the
+driver alone. A process has one context for each GPU, the driver's primary one, which PyTorch, CuPy
+and Numba use as well, so that their arrays can be read here and ours there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from cuda.bindings import driver
+
+from fastnn.engine import compiler
+from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.device import CudaError, Key, Launched, lost, not_enough
+from fastnn.kernels.cuda.launch import Launch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+OLDEST_DRIVER = 13_000
+"""The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
+
+
+def ask(function: Any, *arguments: Any) -> Any:
+    """Call a function of the driver; what it returns beside its status.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough device memory.
+    CudaError
+        If it fails in another way.
+    """
+    status, *values = function(*arguments)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        if status == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise MemoryError(f"{function.__name__}: not enough device memory")
+        raise CudaError(f"{function.__name__}: {_explained(status)}")
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _explained(status: Any) -> str:
+    found, text = driver.cuGetErrorString(status)
+    known = found == driver.CUresult.CUDA_SUCCESS and text is not None
+    return f"{status.name} ({text.decode()})" if known else str(status)
+
+
+class DriverMemory:
+    """A block of device memory; see `Memory`."""
+
+    def __init__(self, device: CudaDevice, size: int) -> None:
+        self.size = size
+        self.address = int(device.ask(driver.cuMemAlloc, size))
+        weakref.finalize(self, _give_back, device, driver.cuMemFree, self.address)
+
+
+def _give_back(device: CudaDevice, function: Any, held: Any) -> None:
+    """Give something back; where that fails, the next call that somebody waits for says why."""
+    with contextlib.suppress(CudaError):
+        device.ask(function, held)
+
+
+class CudaGraph:
+    """A captured graph; see `Graph`."""
+
+    def __init__(
+        self, device: CudaDevice, launches: Sequence[Launched], report: Report | None
+    ) -> None:
+        self._device = device
+        functions = device.functions(launches, report)
+        with device.context():
+            graph = device.captured(zip(functions, launches, strict=True))
+            try:
+                self._executable = ask(driver.cuGraphInstantiate, graph, 0)
+            finally:
+                ask(driver.cuGraphDestroy, graph)
+        weakref.finalize(self, _give_back, device, driver.cuGraphExecDestroy, self._executable)
+
+    def run(self, times: int = 1) -> None:
+        """Begin to do all launches, `times` times."""
+        launch, executable, stream = driver.cuGraphLaunch, self._executable, self._device.stream
+        with self._device.context():
+            for _ in range(times):
+                ask(launch, executable, stream)
+
+
+class CudaDevice:
+    """A GPU; see `Device`.
+
+    Parameters
+    ----------
+    number : int
+        Of the GPU, as the driver counts them.
+
+    Attributes
+    ----------
+    name : str
+    capability : (int, int)
+        Its compute capability.
+    lost : bool
+        Whether an error has ended its context: then nothing can be done with it any more.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self.lost = False
+        ask(driver.cuInit, 0)
+        self._number = ask(driver.cuDeviceGet, number)
+        self.name = ask(driver.cuDeviceGetName, 128, self._number).split(b"\0")[0].decode()
+        attribute = driver.CUdevice_attribute
+        self.capability = tuple(
+            int(ask(driver.cuDeviceGetAttribute, each, self._number))
+            for each in (
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
+        )
+        self._primary = ask(driver.cuDevicePrimaryCtxRetain, self._number)
+        ask(driver.cuCtxSetCurrent, self._primary)
+        flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self.stream, self._beside, self._capturing = (
+            ask(driver.cuStreamCreate, flag) for _ in range(3)
+        )
+        self._capture_lock = threading.Lock()
+        self._functions: dict[tuple[str, ...], Any] = {}
+
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """Let the calling thread use the driver, in this device's context.
+
+        Raises
+        ------
+        CudaError
+            If something in the block fails: it says so if that has ended the context.
+        """
+        try:
+            ask(driver.cuCtxSetCurrent, self._primary)
+            yield
+        except CudaError as error:
+            (status,) = driver.cuStreamQuery(self.stream)
+            alive = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
+            self.lost = status not in alive
+            if self.lost:
+                raise CudaError(f"{error}; {lost(self.name)}") from None
+            raise
+
+    def ask(self, function: Any, *arguments: Any) -> Any:
+        """Call a function of the driver in the context."""
+        with self.context():
+            return ask(function, *arguments)
+
+    def allocate(self, size: int) -> DriverMemory:
+        """A block of `size` bytes."""
+        try:
+            return DriverMemory(self, size)
+        except MemoryError:
+            free, total = self.memory()
+            raise MemoryError(not_enough(self.name, size, free, total)) from None
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory that are free, and in all."""
+        free, total = self.ask(driver.cuMemGetInfo)
+        return int(free), int(total)
+
+    def write(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address.
+
+        From ordinary memory the driver copies by way of its own: as soon as the call returns, the
+        array may be changed.
+        """
+        if array.nbytes:
+            self.ask(
+                driver.cuMemcpyHtoDAsync, address, array.ctypes.data, array.nbytes, self.stream
+            )
+
+    def pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        """Memory of the host that the GPU can copy from by itself."""
+        address = int(self.ask(driver.cuMemHostAlloc, max(size, 1), 0))
+        block = (ctypes.c_uint8 * size).from_address(address)
+        weakref.finalize(block, _give_back, self, driver.cuMemFreeHost, address)
+        return np.ctypeslib.as_array(block)
+
+    def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address in a stream of its own, and wait for it."""
+        if array.nbytes:
+            self.ask(
+                driver.cuMemcpyHtoDAsync, address, array.ctypes.data, array.nbytes, self._beside
+            )
+            self.ask(driver.cuStreamSynchronize, self._beside)
+
+    def read(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy from an address into an array, and wait until it is there."""
+        if array.nbytes:
+            self.ask(
+                driver.cuMemcpyDtoHAsync, array.ctypes.data, address, array.nbytes, self.stream
+            )
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until all that was begun is done; the interpreter goes on meanwhile."""
+        self.ask(driver.cuStreamSynchronize, self.stream)
+
+    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> CudaGraph:
+        """Compile and load what these need, and capture them."""
+        return CudaGraph(self, launches, report)
+
+    def functions(self, launches: Sequence[Launched], report: Report | None) -> list[Any]:
+        """The loaded kernels of some launches."""
+        keys = [self.key(one.key, one.launch) for one in launches]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._functions]
+        for key, (code, symbol) in compiler.compiled(missing, report).items():
+            module = self.ask(driver.cuModuleLoadData, code)
+            self._functions[key] = self.ask(driver.cuModuleGetFunction, module, symbol.encode())
+        return [self._functions[key] for key in keys]
+
+    def key(self, op: Key, launch: Launch) -> tuple[str, ...]:
+        """What a kernel is kept under: op, types, and all that it is compiled for."""
+        major, minor = self.capability
+        numbers = (major, minor, launch.threads, *launch.constants)
+        return (compiler.CUDA, "-".join(map(str, numbers)), *op)
+
+    def captured(self, launches: Iterable[tuple[Any, Launched]]) -> Any:
+        """A graph of kernels, one after the other.
+
+        They are captured in a stream that nothing else uses: what other threads begin meanwhile is
+        no part of the graph.
+        """
+        relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        with self._capture_lock:
+            ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
+            try:
+                for function, one in launches:
+                    self._launch(function, one)
+            except BaseException:
+                driver.cuStreamEndCapture(self._capturing)
+                raise
+            return ask(driver.cuStreamEndCapture, self._capturing)
+
+    def _launch(self, function: Any, one: Launched) -> None:
+        """Put a kernel into the graph that is being captured."""
+        x, y = one.launch.blocks
+        words = tuple(one.words), (ctypes.c_int64,) * len(one.words)
+        ask(
+            driver.cuLaunchKernel,
+            function,
+            *(x, y, 1),
+            *(one.launch.threads, 1, 1),
+            0,
+            self._capturing,
+            words,
+            0,
+        )

@@ -1,0 +1,178 @@
+"""Programs on a device: linked once, then whole epochs of steps, each one launch of a graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn.engine.compiler import Report
+from fastnn.engine.cpu import SLICE_SECONDS, diverged
+from fastnn.engine.cuda.device import Graph, Launched, Memory, launch_of
+from fastnn.engine.cuda.mirror import Mirror
+from fastnn.engine.operands import Call
+from fastnn.engine.program import Buffer, Program
+from fastnn.kernels import state as s
+from fastnn.kernels.cuda.launch import Launch
+from fastnn.kernels.cuda.slots import STATE_SLOTS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+_FIRST_STEPS = 8
+"""Steps of the first slice, from whose duration follow those of the next."""
+
+
+class Bound(NamedTuple):
+    """Where an outside array lies on the device, 0 if it is left out, and how many rows it has."""
+
+    address: int
+    rows: int
+
+
+class Linked:
+    """A program on a device, with memory of its own for a batch's rows and for outside arrays.
+
+    Parameters
+    ----------
+    program : Program
+    mirror : Mirror
+        Where arrays are that the program names itself.
+    """
+
+    def __init__(self, program: Program, mirror: Mirror) -> None:
+        self.program, self.mirror, self.device = program, mirror, mirror.device
+        self._arena = self.device.allocate(max(program.arena_bytes, 1))
+        self._state = self.device.allocate(8 * STATE_SLOTS)
+        self._held: dict[str, Memory] = {}
+        self._bound: dict[str, Bound] = {}
+        self._graph: Graph | None = None
+
+    def wanted(self, name: str, size: int) -> int:
+        """How much more device memory `place` would take."""
+        held = self._held.get(name)
+        return 0 if held is not None and held.size >= size else size
+
+    def place(self, name: str, size: int) -> int:
+        """The address of `size` bytes of device memory for the outside array called `name`."""
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            self._held.pop(name, None)  # given back before more is asked for
+            held = self._held[name] = self.device.allocate(max(size, 1))
+        return held.address
+
+    def bind(self, arrays: Mapping[str, Bound], report: Report | None = None) -> None:
+        """Let the program find its outside arrays at these places; `report`: see `prepare`."""
+        if self._graph is None or arrays != self._bound:
+            self._bound = dict(arrays)
+            self._graph = self.device.prepare(self._launches(), report)
+
+    def _launches(self) -> list[Launched]:
+        places, _ = self.program.plan()
+
+        def address_of(value: Any) -> int:
+            if isinstance(value, Buffer):
+                if value.name is not None:
+                    return self._bound[value.name].address
+                return self._arena.address + places[id(value.root)]
+            return self.mirror.address_of(value)
+
+        launches = [
+            self._launched(position, call, address_of)
+            for position, call in enumerate(self.program.calls)
+        ]
+        return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
+
+    def _launched(self, position: int, call: Call, address_of: Callable[[Any], int]) -> Launched:
+        rows = self.program.rows
+        lengths = {d: rows if n is None else n for d, n in call.lengths.items()}
+        addresses = [address_of(array) for array in call.arrays.values() if array is not None]
+        launch = launch_of(
+            call.key, {"N": rows} | lengths, all(address % 16 == 0 for address in addresses)
+        )
+        words = call.integers(address_of, lambda function: 0, rows=rows)
+        for operand in call.signature.arrays:
+            array, letter = call.arrays[operand.name], operand.dimensions[0]
+            if isinstance(array, Buffer) and array.name is not None and letter != "N":
+                # How many rows an outside array has is not known before it is bound.
+                place = call.signature.dimensions.index(letter)
+                words[place] = max(words[place], self._bound[array.name].rows)
+        return Launched(call.key, launch, [*words, call.phase, position, self._state.address])
+
+    def run(self, steps: int) -> None:
+        """Begin to do so many steps; those after the last row do nothing."""
+        assert self._graph is not None
+        self._graph.run(steps)
+
+    def write_state(self, state: npt.NDArray[np.int64]) -> None:
+        """Let the next steps go on from `state`, with no flag raised."""
+        self.device.write(self._state.address, np.append(state, np.zeros(s.SHARED_SLOTS, np.int64)))
+
+    def read_state(self, state: npt.NDArray[np.int64]) -> int:
+        """Update `state` from the device; the flag that is raised there, 0 if none is."""
+        read = np.empty(s.SLOTS + s.SHARED_SLOTS, np.int64)
+        self.device.read(self._state.address, read)
+        state[:] = read[: s.SLOTS]
+        shared = read[s.SLOTS :]
+        return int(shared[s.SHARED_FLAG] or shared[s.SHARED_LATE_FLAG])
+
+
+class Run:
+    """Steps of a linked program, as `cpu.Run` has them.
+
+    Whole steps are all that is ever begun: whenever Python looks, state and parameters on the
+    device are those of some number of them.
+
+    Parameters
+    ----------
+    linked : Linked
+    state : ndarray
+        The state that it goes on from and keeps up to date.
+    """
+
+    def __init__(self, linked: Linked, state: npt.NDArray[np.int64]) -> None:
+        self._linked, self.state = linked, state
+        self._steps = _FIRST_STEPS
+
+    def epoch(
+        self,
+        total: int,
+        batch: int,
+        on_pause: Callable[[], bool] | None = None,
+        first: int = 0,
+    ) -> None:
+        """Run whole steps of `batch` rows until `total` rows are done, the last step with the rest.
+
+        See `cpu.Run.epoch`.
+        """
+        state = self.state
+        state[s.FIRST], state[s.TOTAL], state[s.BATCH] = first, total, batch
+        state[s.ROWS], state[s.STATUS] = min(batch, total - first), s.PAUSED
+        if first >= total:
+            return
+        self._linked.write_state(state)
+        while state[s.FIRST] < total:
+            left = -(-(total - int(state[s.FIRST])) // batch)
+            self._slice(min(self._steps, left))
+            if on_pause is not None and on_pause():
+                break
+
+    def _slice(self, steps: int) -> None:
+        """Do so many steps; the next slice's number follows from how long they took."""
+        begin = time.perf_counter()
+        self._linked.run(steps)
+        flag = self._linked.read_state(self.state)
+        seconds = max(time.perf_counter() - begin, 1e-6)
+        if flag:
+            late = self._linked.program.calls[flag - 1].phase != s.GRADIENT
+            raise diverged(int(self.state[s.STEP]), "a gradient" if late else "the loss")
+        wanted = int(steps * SLICE_SECONDS / seconds)
+        self._steps = min(max(wanted, 1), 4 * self._steps)
+
+    def catch_up(self) -> None:
+        """Bring `state` up to date after an interruption."""
+        self._linked.read_state(self.state)
