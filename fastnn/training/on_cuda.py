@@ -69,6 +69,7 @@ class CudaPass:
         self._step, self._sources, self._state = step, sources._asdict(), state
         self._mirror, self._device = step.mirror, step.mirror.device
         self._feeder: Feeder | None = None
+        self._copied = state.copy()
 
     def __enter__(self) -> CudaPass:
         """Copy the model and the arrays to the device.
@@ -121,10 +122,13 @@ class CudaPass:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the host have the model as it then is."""
+        """Let the host have the model as it then is, or was when it was last copied there."""
         try:
-            self._publish()
+            if not self._device.lost:
+                self._publish()
         finally:
+            if self._device.lost:
+                self._state[:], self._mirror.ahead = self._copied, False
             if self._feeder is not None:
                 self._feeder.close()
         self._step.put_back(self._linked)
@@ -133,6 +137,7 @@ class CudaPass:
         if self._step.training and self._mirror.ahead:
             self._run.catch_up()  # an interruption may have come before it
             self._mirror.to_host()
+            self._copied[:] = self._state
 
     def epoch(
         self,

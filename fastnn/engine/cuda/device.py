@@ -52,9 +52,13 @@ class Graph(Protocol):
 
 
 class Device(Protocol):
-    """A GPU, or what stands for one. All it does is done in one order, that of the calls."""
+    """A GPU, or what stands for one. All it does is done in one order, that of the calls.
+
+    Once it is `lost`, all it is asked for raises `CudaError`.
+    """
 
     name: str
+    lost: bool
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.
@@ -88,6 +92,18 @@ class Device(Protocol):
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""
+
+
+class CudaError(RuntimeError):
+    """A GPU's driver has refused something."""
+
+
+def lost(name: str) -> str:
+    """What there is to say once an error has ended a GPU's context."""
+    return (
+        f"{name} is lost to this process: a model goes on by to('cpu') from what was last copied "
+        "to the host"
+    )
 
 
 def not_enough(name: str, size: int, free: int, total: int) -> str:

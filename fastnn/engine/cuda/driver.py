@@ -7,10 +7,11 @@ and Numba use as well, so that their arrays can be read here and ours there.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cuda.bindings import driver
 
 from fastnn.engine import compiler
 from fastnn.engine.compiler import Report
-from fastnn.engine.cuda.device import Key, Launched, not_enough
+from fastnn.engine.cuda.device import CudaError, Key, Launched, lost, not_enough
 from fastnn.kernels.cuda.launch import Launch
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 OLDEST_DRIVER = 13_000
 """The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
-
-
-class CudaError(RuntimeError):
-    """The driver has refused something. After most errors its context is of no more use."""
 
 
 def ask(function: Any, *arguments: Any) -> Any:
@@ -62,17 +59,13 @@ class DriverMemory:
     def __init__(self, device: CudaDevice, size: int) -> None:
         self.size = size
         self.address = int(device.ask(driver.cuMemAlloc, size))
-        weakref.finalize(self, _free, device, self.address)
+        weakref.finalize(self, _give_back, device, driver.cuMemFree, self.address)
 
 
-def _free(device: CudaDevice, address: int) -> None:
-    if not device.lost:
-        device.ask(driver.cuMemFree, address)
-
-
-def _free_pinned(device: CudaDevice, address: int) -> None:
-    if not device.lost:
-        device.ask(driver.cuMemFreeHost, address)
+def _give_back(device: CudaDevice, function: Any, held: Any) -> None:
+    """Give something back; where that fails, the next call that somebody waits for says why."""
+    with contextlib.suppress(CudaError):
+        device.ask(function, held)
 
 
 class CudaGraph:
@@ -83,31 +76,20 @@ class CudaGraph:
     ) -> None:
         self._device = device
         functions = device.functions(launches, report)
-        stream, relaxed = device.stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-        with device.capturing:
-            device.ask(driver.cuStreamBeginCapture, stream, relaxed)
+        with device.context():
+            graph = device.captured(zip(functions, launches, strict=True))
             try:
-                for one, function in zip(launches, functions, strict=True):
-                    device.launch(function, one)
+                self._executable = ask(driver.cuGraphInstantiate, graph, 0)
             finally:
-                graph = device.ask(driver.cuStreamEndCapture, stream)
-        try:
-            self._executable = device.ask(driver.cuGraphInstantiate, graph, 0)
-        finally:
-            device.ask(driver.cuGraphDestroy, graph)
-        weakref.finalize(self, _destroy, device, self._executable)
+                ask(driver.cuGraphDestroy, graph)
+        weakref.finalize(self, _give_back, device, driver.cuGraphExecDestroy, self._executable)
 
     def run(self, times: int = 1) -> None:
         """Begin to do all launches, `times` times."""
-        self._device.enter()
         launch, executable, stream = driver.cuGraphLaunch, self._executable, self._device.stream
-        for _ in range(times):
-            ask(launch, executable, stream)
-
-
-def _destroy(device: CudaDevice, executable: Any) -> None:
-    if not device.lost:
-        device.ask(driver.cuGraphExecDestroy, executable)
+        with self._device.context():
+            for _ in range(times):
+                ask(launch, executable, stream)
 
 
 class CudaDevice:
@@ -124,7 +106,7 @@ class CudaDevice:
     capability : (int, int)
         Its compute capability.
     lost : bool
-        Whether an error has ended its context: nothing can be given back then.
+        Whether an error has ended its context: then nothing can be done with it any more.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -140,25 +122,39 @@ class CudaDevice:
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
-        self._context = ask(driver.cuDevicePrimaryCtxRetain, self._number)
-        self.enter()
-        flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
-        self.stream, self._beside = (ask(driver.cuStreamCreate, int(flag)) for _ in range(2))
-        self.capturing = threading.Lock()
+        self._primary = ask(driver.cuDevicePrimaryCtxRetain, self._number)
+        ask(driver.cuCtxSetCurrent, self._primary)
+        flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self.stream, self._beside, self._capturing = (
+            ask(driver.cuStreamCreate, flag) for _ in range(3)
+        )
+        self._capture_lock = threading.Lock()
         self._functions: dict[tuple[str, ...], Any] = {}
 
-    def enter(self) -> None:
-        """Make the context that of the calling thread."""
-        ask(driver.cuCtxSetCurrent, self._context)
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """Let the calling thread use the driver, in this device's context.
+
+        Raises
+        ------
+        CudaError
+            If something in the block fails: it says so if that has ended the context.
+        """
+        try:
+            ask(driver.cuCtxSetCurrent, self._primary)
+            yield
+        except CudaError as error:
+            (status,) = driver.cuStreamQuery(self.stream)
+            alive = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
+            self.lost = status not in alive
+            if self.lost:
+                raise CudaError(f"{error}; {lost(self.name)}") from None
+            raise
 
     def ask(self, function: Any, *arguments: Any) -> Any:
         """Call a function of the driver in the context."""
-        try:
-            self.enter()
+        with self.context():
             return ask(function, *arguments)
-        except CudaError:
-            self.lost = True
-            raise
 
     def allocate(self, size: int) -> DriverMemory:
         """A block of `size` bytes."""
@@ -188,7 +184,7 @@ class CudaDevice:
         """Memory of the host that the GPU can copy from by itself."""
         address = int(self.ask(driver.cuMemHostAlloc, max(size, 1), 0))
         block = (ctypes.c_uint8 * size).from_address(address)
-        weakref.finalize(block, _free_pinned, self, address)
+        weakref.finalize(block, _give_back, self, driver.cuMemFreeHost, address)
         return np.ctypeslib.as_array(block)
 
     def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
@@ -230,8 +226,25 @@ class CudaDevice:
         numbers = (major, minor, launch.threads, *launch.constants)
         return (compiler.CUDA, "-".join(map(str, numbers)), *op)
 
-    def launch(self, function: Any, one: Launched) -> None:
-        """Begin to run a kernel."""
+    def captured(self, launches: Iterable[tuple[Any, Launched]]) -> Any:
+        """A graph of kernels, one after the other.
+
+        They are captured in a stream that nothing else uses: what other threads begin meanwhile is
+        no part of the graph.
+        """
+        relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        with self._capture_lock:
+            ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
+            try:
+                for function, one in launches:
+                    self._launch(function, one)
+            except BaseException:
+                driver.cuStreamEndCapture(self._capturing)
+                raise
+            return ask(driver.cuStreamEndCapture, self._capturing)
+
+    def _launch(self, function: Any, one: Launched) -> None:
+        """Put a kernel into the graph that is being captured."""
         x, y = one.launch.blocks
         words = tuple(one.words), (ctypes.c_int64,) * len(one.words)
         ask(
@@ -240,7 +253,7 @@ class CudaDevice:
             *(x, y, 1),
             *(one.launch.threads, 1, 1),
             0,
-            self.stream,
+            self._capturing,
             words,
             0,
         )

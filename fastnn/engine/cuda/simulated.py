@@ -19,8 +19,8 @@ from fastnn.kernels.cuda.adapter import entry
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-MOST_BLOCKS, MOST_THREADS = 3, 64
-"""Grids and blocks of kernels that take any are cut down to these: a thread costs 0.1 ms."""
+MOST_BLOCKS, MOST_THREADS = 2, 32
+"""Grids and blocks of kernels that take any are cut down to these: a thread costs 0.02 ms."""
 
 
 @cache
@@ -68,7 +68,7 @@ class SimulatedDevice:
         Bytes of its memory.
     """
 
-    name = "simulator"
+    name, lost = "simulator", False
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0
