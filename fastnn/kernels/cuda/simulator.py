@@ -121,6 +121,8 @@ def _run_quietly(self: Any) -> None:
             warps = list(self._manager.__dict__.get("warps", {}).values())
         for warp in warps:
             warp.barrier.abort()
+        if isinstance(self.exception[0], threading.BrokenBarrierError):
+            self.exception = None  # another's tells what happened
 
 
 BlockThread.run = _run_quietly
