@@ -19,13 +19,18 @@ from fastnn.kernels.cuda import rows
 from fastnn.kernels.cuda.groups import WARP
 from fastnn.kernels.cuda.rows import BLOCK, MOST_KEPT, THREADS, plan_for
 from fastnn.kernels.pointwise import PAIRS
-from fastnn.kernels.signatures import ITEM_BYTES
+from fastnn.kernels.signatures import ITEM_BYTES, signature
 from helpers import assert_close
-from kernel_cases import CASES, DTYPES, SUM, Draw, Example, assert_same_bits
+from kernel_cases import CASES, DTYPES, SUM, Draw, Example, assert_same_bits, sums
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
 )
+
+
+def names_of(name: str) -> list[str]:
+    return [operand.name for operand in signature(name).arrays]
+
 
 OPS = (
     "softmax_forward",
@@ -48,6 +53,8 @@ OPS = (
     "top_k_accuracy",
 )
 """Every kernel of rows; one of those that are made alike from pairs of formulas."""
+
+LOSSES = (*(name for name in OPS if "dz" in names_of(name)), *(p for p in PAIRS if p != "huber"))
 
 WAYS = {
     "through shared memory": 10,
@@ -107,6 +114,16 @@ def test_each_column_is_one_threads(dtype: str) -> None:
         assert sorted(shares) == list(range(plan.threads * plan.each))
         assert columns <= len(shares)
         assert plan.full == (columns == len(shares))
+
+
+def test_each_column_is_owned_by_one_thread(columns: int) -> None:
+    plan = plan_for("float32", columns, True)
+    owns = rows.Rows("float32", plan).owns
+    firsts = [first for first in range(0, plan.span, plan.run) if first < columns]
+    for column in range(columns):
+        owners = [first for first in firsts if owns((0, first, columns - first, first), column)]
+        assert owners == [column % plan.span // plan.run * plan.run]
+    assert not owns((1, columns, 0, 0), 0), "a row beyond the batch's"
 
 
 def test_ways_are_what_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +266,7 @@ def test_sparsemax_of_rows_of_one_and_of_all(device: Any, columns: int) -> None:
 
 
 @of_both_types
-@pytest.mark.parametrize("name", [*PAIRS, "categorical_crossentropy"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_nan_in_a_prediction_is_seen_in_the_loss(device: Any, name: str, dtype: str) -> None:
     one = example(name, dtype, 3, 6)
     z = one.inputs["z"].copy()
@@ -279,6 +296,25 @@ def test_sums_of_more_than_a_block(
         cuda_cases.check(device, example(name, dtype, count, width, seed))
 
 
+@pytest.mark.parametrize("name", ["count_positives", "count_confusion", "count_buckets"])
+def test_sums_go_on_from_those_of_batches_before(device: Any, name: str) -> None:
+    one = example(name, "float32", 20, 3)
+    cuda_cases.check(device, one.replace(sums=one.inputs["sums"] + 3.0))
+
+
+def test_places_that_one_thread_has_by_turns_are_kept_apart(device: Any) -> None:
+    """Of 20 classes, (0, 5) and (13, 1) are `BLOCK` places apart."""
+    draw = Draw("count_confusion", "float32", 0, dict.fromkeys("FIOP", 1) | {"N": 9, "C": 20})
+    targets, z = np.zeros((9, 20), "float32"), np.zeros((9, 20), "float32")
+    by_turns = np.arange(9) % 2 == 0
+    targets[np.arange(9), np.where(by_turns, 0, 13)] = 1
+    z[np.arange(9), np.where(by_turns, 5, 1)] = 1
+    one = sums(draw, z, targets, reference.count_confusion, threshold=0.5)
+    assert one.expected()["sums"][3 + 5] == 5
+    assert one.expected()["sums"][3 + 5 + BLOCK] == 4
+    cuda_cases.check(device, one)
+
+
 @pytest.mark.parametrize("count", [1, 255, 257, 1000])
 def test_values_of_many_rows_accumulate(device: Any, count: int) -> None:
     cuda_cases.check(device, example("accumulate", "float32", count, 1))
@@ -302,16 +338,16 @@ def test_squares_of_far_targets_do_not_cancel(device: Any) -> None:
     rng = np.random.default_rng(3)
     targets = 1e8 + rng.normal(size=(70, 3))
     z = targets + 0.1
-    sums, first = np.zeros(14), 0
+    figures, first = np.zeros(14), 0
     for part in (slice(0, 40), slice(40, 70)):
         one = example("sum_squares", "float64", len(z[part]), 3)
         one.slots = {s.FIRST: first}
-        one = one.replace(sums=sums, z=z[part], targets=targets[part])
-        sums = cuda_cases.launch(device, one).operands["sums"]
+        one = one.replace(sums=figures, z=z[part], targets=targets[part])
+        figures = cuda_cases.launch(device, one).operands["sums"]
         first += len(z[part])
     # Rounded to 1e-8, the targets themselves are no nearer.
     expected = reference.sum_squares(z, targets)
-    np.testing.assert_allclose(sums[3:12].reshape(3, 3), expected, rtol=1e-8)
+    np.testing.assert_allclose(figures[3:12].reshape(3, 3), expected, rtol=1e-8)
 
 
 # The simulator
