@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,20 @@ def kept() -> dict[str, list[float]]:
     return {row: sorted(values) for row, values in times.items()}
 
 
-def test_a_benchmark_that_is_clicked_shows_its_curve(browser: Any, address: str) -> None:
+def drawn(browser: Any, found: Callable[[], Any]) -> Any:
+    """What `found` finds, once it does; an error after `WAIT` seconds without."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    wait = WebDriverWait(browser, WAIT)
+    return WebDriverWait(browser, WAIT).until(lambda _: found())
+
+
+def test_a_benchmark_that_is_clicked_shows_its_curve(browser: Any, address: str) -> None:
     browser.get(address)
-    link = wait.until(lambda b: b.find_elements("css selector", f'a[href="#{BENCHMARK}"]'))[0]
+    links = f'a[href="#{BENCHMARK}"]'
+    link = drawn(browser, lambda: browser.find_elements("css selector", links))[0]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
     link.click()
-    curves = wait.until(lambda b: b.execute_script(DRAWN))
+    curves = drawn(browser, lambda: browser.execute_script(DRAWN))
     assert browser.current_url == f"{address}#{BENCHMARK}"
 
     times = kept()
@@ -150,5 +155,6 @@ def test_every_kept_benchmark_is_on_the_first_page(browser: Any, address: str) -
     names = json.loads((ROOT / dashboard.KEPT / "benchmarks.json").read_text())
     browser.get(address)
     browser.refresh()
-    links = {link.get_attribute("href") for link in browser.find_elements("css selector", "a.btn")}
-    assert {f"{address}#{name}" for name in names if name != "version"} <= links
+    wanted = {f"{address}#{name}" for name in names if name != "version"}
+    hrefs = "return [...document.querySelectorAll('a.btn')].map(link => link.href)"
+    assert drawn(browser, lambda: wanted <= set(browser.execute_script(hrefs)))

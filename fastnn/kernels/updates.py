@@ -181,19 +181,27 @@ def adam_rates(t, learning_rate, beta_1, beta_2):
     return learning_rate / (1.0 - beta_1**t), 1.0 / math.sqrt(1.0 - beta_2**t)
 
 
+_SCHEDULE_TERMS = tuple(0.48**k / (k * (1.0 - 0.96**k)) for k in range(48, 0, -1))
+"""c₄₈ … c₁ of ln Π_{i≤t} (1 − ½·0.96ⁱ) = Σₖ cₖ (0.96ᵗᵏ − 1); the terms left out are below 1e-17.
+
+With ln(1 − x) = −Σₖ xᵏ/k the sum over i is a geometric one for each k.
+"""
+
+_SCHEDULE_SUM = math.fsum(_SCHEDULE_TERMS)
+
+
 def nadam_rates(t, learning_rate, beta_1, beta_2):
     """Nadam's rate of m, that of g and the root's correction at step t, as Keras has them.
 
     With μᵢ = β₁(1 − ½·0.96ⁱ): η μₜ₊₁/(1 − Π_{i≤t+1} μᵢ), η (1 − μₜ)/(1 − Π_{i≤t} μᵢ), and
-    1/√(1−β₂ᵗ). The product is computed anew in each step, so that nothing is kept: after a
-    thousand factors 1 − ½·0.96ⁱ the rest are 1.
+    1/√(1−β₂ᵗ). The product is computed anew in each step, so that nothing is kept.
     """
-    power = factors = 1.0
-    for _ in range(min(t, 1000)):
-        power *= 0.96
-        factors *= 1.0 - 0.5 * power
+    power = 0.96**t
+    logarithm = 0.0
+    for term in _SCHEDULE_TERMS:
+        logarithm = (logarithm + term) * power
     now, following = beta_1 * (1.0 - 0.5 * power), beta_1 * (1.0 - 0.48 * power)
-    product = beta_1**t * factors
+    product = beta_1**t * math.exp(logarithm - _SCHEDULE_SUM)
     rate = learning_rate * following / (1.0 - product * following)
     gradient_rate = learning_rate * (1.0 - now) / (1.0 - product)
     return rate, gradient_rate, 1.0 / math.sqrt(1.0 - beta_2**t)

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.flag import raise_flag
+from fastnn.kernels.cuda.groups import sum_over
 from fastnn.kernels.cuda.launch import (
     Kernel,
     Launch,
@@ -24,7 +25,7 @@ from fastnn.kernels.cuda.launch import (
 )
 from fastnn.kernels.cuda.maps import loop_over, over_elements
 from fastnn.kernels.cuda.memory import given, lanes_of
-from fastnn.kernels.cuda.reduction import sum_of, sum_over_block
+from fastnn.kernels.cuda.reduction import sum_of
 from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.formula import fma, smallest_normal
 from fastnn.kernels.scalar import flushed, is_finite, sgd_velocity
@@ -67,7 +68,7 @@ def sum_of_squares(type_name: str) -> Kernel:
     def square(g, numbers):
         return g * g
 
-    of_thread, of_block = sum_of(type_name, SUMMING, square), sum_over_block(SUMMING)
+    of_thread, of_block = sum_of(type_name, SUMMING, square), sum_over("float64", SUMMING)
 
     @device
     def sum_of_squares(sums, g):
@@ -91,7 +92,7 @@ def clip_norm(type_name: str) -> Kernel:
 
     Every block sums them up, in the same order.
     """
-    real, of_block = getattr(np, type_name), sum_over_block(SUMMING)
+    real, of_block = getattr(np, type_name), sum_over("float64", SUMMING)
 
     @device
     def scaled(g, numbers):

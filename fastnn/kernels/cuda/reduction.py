@@ -1,8 +1,7 @@
-"""Sums in float64, in an order that follows from the shape alone: never from the grid.
+"""Long sums in float64, in an order that follows from the shape alone: never from the grid.
 
-A thread sums what it reads, a warp's threads exchange their sums by shuffles, and the sums of the
-warps meet in shared memory. Sums of more than one block's work are laid down in the state, and the
-block that comes last sums them up.
+A thread sums what it reads, `groups` sums over threads. Sums of more than one block's work are laid
+down in the state, and the block that comes last sums them up.
 """
 
 from __future__ import annotations
@@ -12,43 +11,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastnn.kernels.cuda.groups import sum_over
 from fastnn.kernels.cuda.memory import WIDE, address, lanes_of, load_wide
 from fastnn.kernels.cuda.slots import ARRIVED, PARTIALS
 from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.signatures import ITEM_BYTES
-
-WARP = 32
-EVERY_LANE = 0xFFFFFFFF
-
-
-@device
-def sum_over_warp(value):
-    """The sum of what the threads of a warp have: the same bits in all of them."""
-    other = WARP // 2
-    while other > 0:
-        value += cuda.shfl_xor_sync(EVERY_LANE, value, other)
-        other //= 2
-    return value
-
-
-def sum_over_block(threads: int) -> Any:
-    """The function ``sum(value)`` of what a block's threads have, float64: the same in all."""
-    warps = threads // WARP
-
-    @device
-    def sum_over_block(value):
-        of_warps = cuda.shared.array(warps, types.float64)
-        value = sum_over_warp(value)
-        cuda.syncthreads()  # what it held before has been read
-        if cuda.threadIdx.x % WARP == 0:
-            of_warps[cuda.threadIdx.x // WARP] = value
-        cuda.syncthreads()
-        total = of_warps[0]
-        for warp in range(1, warps):
-            total += of_warps[warp]
-        return total
-
-    return sum_over_block
 
 
 def sum_of(type_name: str, threads: int, of_element: Any) -> Any:
@@ -92,7 +59,7 @@ def sum_over_grid(threads: int) -> Any:
     Each block calls it once it has written its own. In the last to do so the result is the sum and
     ``True``, in all of its threads; in the others 0 and ``False``.
     """
-    of_block = sum_over_block(threads)
+    of_block = sum_over("float64", threads)
 
     @device
     def sum_over_grid(count, state, floats):

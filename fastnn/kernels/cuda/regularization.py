@@ -10,16 +10,19 @@ from numba import types
 
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.flag import raise_flag
-from fastnn.kernels.cuda.launch import MOST_BLOCKS, THREADS, Kernel, Launch, Lengths, in_blocks
+from fastnn.kernels.cuda.groups import WARP, sum_over
+from fastnn.kernels.cuda.launch import (
+    MOST_BLOCKS,
+    THREADS,
+    Kernel,
+    Launch,
+    Lengths,
+    in_blocks,
+    power_of_two,
+)
 from fastnn.kernels.cuda.maps import over_elements
 from fastnn.kernels.cuda.memory import address, view
-from fastnn.kernels.cuda.reduction import (
-    WARP,
-    sum_of,
-    sum_over_block,
-    sum_over_grid,
-    sum_over_warp,
-)
+from fastnn.kernels.cuda.reduction import sum_of, sum_over_grid
 from fastnn.kernels.cuda.slots import MOST_PARTIALS, PARTIALS
 from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.scalar import is_finite, penalty_slope
@@ -58,7 +61,7 @@ def penalty(type_name: str) -> Kernel:
     With `guard`, what is not finite is not added: it raises the flag that ends the run.
     """
     of_thread = sum_of(type_name, SUMMING, _penalty)
-    of_block, of_grid = sum_over_block(SUMMING), sum_over_grid(SUMMING)
+    of_block, of_grid = sum_over("float64", SUMMING), sum_over_grid(SUMMING)
 
     def make(chunk: int) -> Any:
         @device
@@ -110,11 +113,10 @@ def penalty_gradient(type_name: str) -> Kernel:
 def activity_penalty(type_name: str) -> Kernel:
     """``values`` = l1 Σ|y| + l2 Σy² of each row of an output y."""
     real, flat = getattr(np, type_name), view(type_name, 1)
-    of_block = sum_over_block(SUMMING)
 
     def make(threads_of_row: int) -> Any:
         of_thread = sum_of(type_name, threads_of_row, _penalty)
-        of_row = sum_over_warp if threads_of_row == WARP else of_block
+        of_row = sum_over("float64", threads_of_row)
 
         @device
         def activity_penalty(values, y, l1, l2):
@@ -206,15 +208,10 @@ def constrain_norm(type_name: str) -> Kernel:
         return constrain_norm
 
     def launch(lengths: Lengths, aligned: bool) -> Launch:
-        columns = min(_power_of_two(lengths["C"]), COLUMNS)
-        threads_of_column = _power_of_two(-(-lengths["B"] // LEAST_ROWS))
-        threads = max(WARP, min(columns * threads_of_column, THREADS))
+        columns = power_of_two(lengths["C"], 1, COLUMNS)
+        of_column = -(-lengths["B"] // LEAST_ROWS)
+        threads = power_of_two(columns * of_column, WARP, THREADS)
         parts = lengths["A"] * -(-lengths["C"] // columns)
         return Launch((max(1, min(parts, MOST_BLOCKS)), 1), threads, (columns, threads))
 
     return Kernel(make, launch, any_blocks=True)
-
-
-def _power_of_two(length: int) -> int:
-    """The smallest power of two that is not less."""
-    return 1 << max(0, length - 1).bit_length()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
+from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths, power_of_two
 from fastnn.kernels.cuda.memory import (
     address,
     copy_wide,
@@ -38,6 +38,9 @@ MOST_KEPT = 128
 
 BLOCK = 256
 """Threads of a block that takes one row."""
+
+CHAINS = 4
+"""Sums of a thread's columns that do not wait for each other; fewer terms in each err less, too."""
 
 MOST_FOLDED = 3
 """Numbers that a fold may have."""
@@ -89,31 +92,21 @@ class Plan(NamedTuple):
         return self.threads * self.run
 
 
-def _power_of_two(least: int) -> int:
-    """The smallest power of 2 that is not less."""
-    return 1 << (least - 1).bit_length()
-
-
 def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
     """The plan for rows of so many columns of arrays that begin on multiples of 16 bytes or not."""
     most = MOST_KEPT // ITEM_BYTES[type_name]
     run = lanes_of(type_name) if columns % lanes_of(type_name) == 0 else 1
     runs = max(1, columns // run)
-    if run == 1 and columns <= most:
+    if run == 1 and columns <= SHARE:
         threads = 1
     elif columns > WARP * most:
         threads = BLOCK
     else:
-        threads = _power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)))
-        threads = min(threads, WARP)
+        threads = power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)), 1, WARP)
     each = -(-runs // threads) * run
-    return Plan(
-        threads,
-        each if each <= most else 0,
-        run,
-        columns == threads * each <= BLOCK * most,
-        aligned,
-    )
+    if each > most:
+        each = 0
+    return Plan(threads, each, run, columns == threads * each, aligned)
 
 
 def _defined(lines: Sequence[str], name: str, parameters: str, **namespace: Any) -> Any:
@@ -144,6 +137,43 @@ def first_of_largest(a, b):
     """Merge two maxima and where they stand: of equal ones the first counts."""
     takes = b[0] > a[0] or (b[0] == a[0] and b[1] < a[1])
     return (b[0], b[1]) if takes else (a[0], a[1])
+
+
+def across(threads: int, parts: Sequence[str], merge: Any = None) -> Any:
+    """The function that merges what so many threads have, tuples of numbers of types `parts`.
+
+    They are neighbouring lanes, a power of 2, or all of a `BLOCK`; each gets the result. Unless
+    another `merge` is given (see `Rows.fold`), it is their sum.
+    """
+    numbers, lines, lane_bit = range(len(parts)), [], min(threads, WARP) // 2
+    while lane_bit:
+        others = ", ".join(
+            f"cuda.shfl_xor_sync({ALL_LANES}, so_far[{i}], {lane_bit})" for i in numbers
+        )
+        lines.append(f"so_far = merge(so_far, ({others},))")
+        lane_bit //= 2
+    if threads > WARP:
+        warps = BLOCK // WARP
+
+        def of(warp: int) -> str:
+            return ", ".join(f"{parts[i]}(parts[{i * warps + warp}])" for i in numbers)
+
+        # The same array for all merges: what float32 and int32 hold, float64 does, too.
+        lines += [f"parts = cuda.shared.array({MOST_FOLDED * warps}, item)"]
+        lines += [f"warp = cuda.threadIdx.x // {WARP}", f"if cuda.threadIdx.x % {WARP} == 0:"]
+        lines += [f"    parts[{i * warps} + warp] = so_far[{i}]" for i in numbers]
+        lines += ["cuda.syncthreads()", f"so_far = ({of(0)},)"]
+        lines += [f"so_far = merge(so_far, ({of(warp)},))" for warp in range(1, warps)]
+        lines += ["cuda.syncthreads()"]
+    return _defined(
+        [*lines, "return so_far"],
+        "across",
+        "so_far",
+        cuda=cuda,
+        merge=merge or _sums(parts),
+        item=types.float64,
+        **_types(parts),
+    )
 
 
 class Rows:
@@ -177,7 +207,9 @@ class Rows:
 
     def __init__(self, type_name: str, plan: Plan) -> None:
         self.type_name, self.plan, self.real = type_name, plan, getattr(np, type_name)
-        self.item, self.slots = getattr(types, type_name), max(plan.each, 1)
+        self.item = getattr(types, type_name)
+        # A whole number of wide loads, which short rows pass through.
+        self.slots = -(-max(plan.each, 1) // lanes_of(type_name)) * lanes_of(type_name)
         self._flat = view(type_name, 1)
         threads, run, span = plan.threads, plan.run, plan.span
 
@@ -270,6 +302,29 @@ class Rows:
         zero, lanes, wide = self.real(0), lanes_of(self.type_name), plan.wide
         columns, of_warp, of_block = plan.each, WARP * plan.each, THREADS * plan.each
 
+        run = lanes if wide else 1
+        turns = -(-columns // run)
+
+        @device
+        def fetch(turn, kept, source, begin, lane, whole):
+            """Read the lane's run of one turn, of those of all of the warp's elements."""
+            i = (turn * WARP + lane) * run
+            if i < whole:
+                if wide:
+                    copy_wide(kept, turn * run, source, begin + i)
+                else:
+                    kept[turn] = source[begin + i]
+
+        @device
+        def put(turn, kept, target, begin, lane, whole):
+            """Write that run."""
+            i = (turn * WARP + lane) * run
+            if i < whole:
+                if wide:
+                    copy_wide(target, begin + i, kept, turn * run)
+                else:
+                    target[begin + i] = kept[turn]
+
         @device
         def take(i, kept, shared, at, is_inside):
             kept[i] = shared[at + i] if is_inside else zero
@@ -278,28 +333,31 @@ class Rows:
         def lay(i, kept, shared, at):
             shared[at + i] = kept[i]
 
+        fetch_all, put_all = unrolled(fetch, turns), unrolled(put, turns)
         take_all, lay_all = unrolled(take, columns), unrolled(lay, columns)
+
+        @device
+        def copy(target, to, source, begin, kept, lane, count):
+            """Copy the warp's elements, all loads before all stores."""
+            whole = count // run * run
+            fetch_all(kept, source, begin, lane, whole)
+            put_all(kept, target, to, lane, whole)
+            if whole + lane < count:
+                target[to + whole + lane] = source[begin + whole + lane]
 
         @device
         def move(kept, matrix, place, writes):
             shared = cuda.shared.array(of_block, item, alignment=16)
-            lane, of_all = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP * of_warp
             memory = flat(address(matrix), (matrix.size,))
+            lane, of_all = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP * of_warp
             begin = (place[0] - lane) * columns
-            count = max(min(matrix.size - begin, of_warp), 0)
-            whole = count // lanes * lanes if wide else 0
+            count = np.int32(max(min(matrix.size - begin, of_warp), 0))
             if writes:
                 lay_all(kept, shared, of_all + lane * columns)
                 cuda.syncwarp()
-                for i in range(lanes * lane, whole, lanes * WARP):
-                    copy_wide(memory, begin + i, shared, of_all + i)
-                for i in range(whole + lane, count, WARP):
-                    memory[begin + i] = shared[of_all + i]
+                copy(memory, begin, shared, of_all, kept, lane, count)
             else:
-                for i in range(lanes * lane, whole, lanes * WARP):
-                    copy_wide(shared, of_all + i, memory, begin + i)
-                for i in range(whole + lane, count, WARP):
-                    shared[of_all + i] = memory[begin + i]
+                copy(shared, of_all, memory, begin, kept, lane, count)
                 cuda.syncwarp()
                 take_all(kept, shared, of_all + lane * columns, place[2] > 0)
             cuda.syncwarp()
@@ -338,6 +396,7 @@ class Rows:
         """The function ``fold(place, a, b, start, numbers)``: a tuple of what a row comes to.
 
         All threads of a row get it. `a` and `b` are shares of two matrices, or one of them twice.
+        `start` is what a row of no columns comes to: it changes nothing that it is merged with.
 
         Parameters
         ----------
@@ -352,66 +411,46 @@ class Rows:
             Whether `step` returns the tuple and what is kept from then on in place of the element
             of a; only for shares that are kept.
         """
-        count = len(parts)
-
-        def go_on(a: str, b: str, offset: str, masked: bool) -> list[str]:
-            results = f"new, {a}" if keeps else "new"
-            lines = [f"{results} = step(so_far, {a}, {b}, {offset}, numbers)"]
-            if not masked:
-                return [*lines, "so_far = new"]
-            chosen = ", ".join(f"new[{i}] if is_inside else so_far[{i}]" for i in range(count))
-            return [*lines, f"is_inside = {offset} < place[2]", f"so_far = ({chosen},)"]
-
-        lines = ["so_far = start"]
         if self.plan.each:
-            for k, offset in enumerate(self._offsets()):
-                lines += go_on(f"a[{k}]", f"b[{k}]", str(offset), not self.plan.full)
+            lines = self._fold_kept(len(parts), keeps)
         else:
-            lines += self._read_again(lambda a, b, offset: go_on(a, b, offset, False))
+
+            def go_on(a: str, b: str, offset: str) -> list[str]:
+                return [f"so_far = step(so_far, {a}, {b}, {offset}, numbers)"]
+
+            lines = ["so_far = start", *self._read_again(go_on)]
+        merge = merge or _sums(parts)
         return _defined(
             [*lines, "return across(so_far)"],
             "fold",
             "place, a, b, start, numbers",
             step=step,
+            merge=merge,
             flat=self._flat,
             address=address,
             load_wide=load_wide,
-            across=self._across(merge or _sums(parts), parts),
+            across=across(self.plan.threads, parts, merge),
         )
 
-    def _across(self, merge: Any, parts: Sequence[str]) -> Any:
-        """The function that merges what the threads of a row have."""
-        numbers, lines = range(len(parts)), []
-        lane_bit = min(self.plan.threads, WARP) // 2
-        while lane_bit:
-            others = ", ".join(
-                f"cuda.shfl_xor_sync({ALL_LANES}, so_far[{i}], {lane_bit})" for i in numbers
-            )
-            lines.append(f"so_far = merge(so_far, ({others},))")
-            lane_bit //= 2
-        if self.plan.threads > WARP:
-            warps = BLOCK // WARP
-
-            def of(warp: int) -> str:
-                return ", ".join(f"{parts[i]}(parts[{i * warps + warp}])" for i in numbers)
-
-            # The same array for all folds: what float32 and int32 hold, float64 does, too.
-            lines += [f"parts = cuda.shared.array({MOST_FOLDED * warps}, item)"]
-            lines += ["warp = cuda.threadIdx.x // 32"]
-            lines += ["if cuda.threadIdx.x % 32 == 0:"]
-            lines += [f"    parts[{i * warps} + warp] = so_far[{i}]" for i in numbers]
-            lines += ["cuda.syncthreads()", f"so_far = ({of(0)},)"]
-            lines += [f"so_far = merge(so_far, ({of(warp)},))" for warp in range(1, warps)]
-            lines += ["cuda.syncthreads()"]
-        return _defined(
-            [*lines, "return so_far"],
-            "across",
-            "so_far",
-            cuda=cuda,
-            merge=merge,
-            item=types.float64,
-            **_types(parts),
-        )
+    def _fold_kept(self, count: int, keeps: bool) -> list[str]:
+        """Lines that fold a share of registers, of which every fourth goes into one result."""
+        chains = [f"so_far_{i}" for i in range(min(CHAINS, self.plan.each))]
+        lines = [f"{chain} = start" for chain in chains]
+        for k, offset in enumerate(self._offsets()):
+            chain = chains[k % len(chains)]
+            results = f"new, a[{k}]" if keeps else "new"
+            lines.append(f"{results} = step({chain}, a[{k}], b[{k}], {offset}, numbers)")
+            if not self.plan.full:
+                lines.append(f"is_inside = {offset} < place[2]")
+                members = [f"new[{i}] if is_inside else {chain}[{i}]" for i in range(count)]
+                lines.append(f"new = ({', '.join(members)},)")
+            lines.append(f"{chain} = new")
+        while len(chains) > 1:
+            chains = [
+                f"merge({', '.join(pair)})" if len(pair) == 2 else pair[0]
+                for pair in (chains[i : i + 2] for i in range(0, len(chains), 2))
+            ]
+        return [*lines, f"so_far = {chains[0]}"]
 
     def write(self, body: Any) -> Any:
         """The function ``write(matrix, place, a, b, numbers)``, which overwrites the row.

@@ -1,0 +1,53 @@
+"""Training steps beside PyTorch, eager and compiled with CUDA graphs, and JAX's scanned epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from benchmarks.gpu.stage import Findings
+from benchmarks.grid import GRID, make_data
+from benchmarks.peers.on_gpu import ON_GPU
+from benchmarks.rounds import Pace, alternate, figures
+
+ORDER = ("T4", "T2", "T6", "T7", "T8", "T3", "T5", "T1")
+"""Rows by what they tell, should time run out."""
+
+PACE = Pace(seconds=0.5, least=3, slow=2, most=7)
+
+
+def measure(found: Findings, simulated: bool) -> None:
+    """Every peer that is installed on every row, by turns."""
+    kinds = {name: kind for name, kind in ON_GPU.items() if kind.installed()}
+    found["missing"] = sorted(set(ON_GPU) - set(kinds))
+    rows: dict[str, Any] = {}
+    found["rows"] = rows
+    found.keep()
+    for name in ORDER:
+        row = GRID[name]
+        if simulated:
+            row = dataclasses.replace(
+                row, sizes=(3, 4, row.sizes[-1] % 7 + 1), batch=4, steps=2, epochs=1
+            )
+        x, y = make_data(row)
+        turns, peers = {}, {}
+        for label, kind in kinds.items():
+            print(f"  {name}: {label} gets ready", file=sys.stderr, flush=True)
+            peer = kind()
+            try:
+                peer.prepare(x, y, row, 1)
+                peer.warm_up()
+            except Exception as error:  # another's failure is its own figure
+                if label == "fastnn":
+                    raise
+                rows.setdefault(name, {})[label] = {"failed": repr(error)[:300]}
+                continue
+            peers[label], turns[label] = peer, lambda peer=peer: peer.turn(1)
+        taken = figures(alternate(turns, PACE))
+        for label, peer in peers.items():
+            taken[label]["loss"] = peer.loss()
+        rows[name] = rows.get(name, {}) | taken
+        found.keep()
+        if simulated:
+            return
