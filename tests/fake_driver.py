@@ -84,6 +84,7 @@ class FakeDriver:
 
     CUresult = Result
     CUdevice_attribute = nvidia.CUdevice_attribute
+    CUpointer_attribute = nvidia.CUpointer_attribute
     CUstream_flags = nvidia.CUstream_flags
     CUstreamCaptureMode = nvidia.CUstreamCaptureMode
 
@@ -191,6 +192,12 @@ class FakeDriver:
     @of_driver
     def cuMemGetInfo(self) -> tuple[int, int]:
         return self.free, self.total
+
+    @of_driver
+    def cuPointerGetAttribute(self, attribute: Any, address: int) -> int:
+        assert attribute == self.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        self._require(self.blocks, address, 1)
+        return 0
 
     @of_driver
     def cuMemHostAlloc(self, size: int, flags: int) -> int:
@@ -332,7 +339,6 @@ class FakeDriver:
 
     @of_driver
     def cuGraphExecDestroy(self, executable: Any) -> None:
-        self._finish()
         self._take(self.executables, executable)
 
     @of_driver

@@ -213,6 +213,36 @@ def test_any_thread_may_predict(fake: FakeDriver) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
+class OnGpu:
+    """Rows that another library has on the GPU, still being written in a stream of its own."""
+
+    def __init__(self, fake: FakeDriver, array: Any) -> None:
+        self.fake = fake
+        _, self.memory = fake.cuMemAlloc(array.nbytes)
+        _, self.stream = fake.cuStreamCreate(1)
+        fake.cuMemcpyHtoDAsync(self.memory, array.ctypes.data, array.nbytes, self.stream)
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (int(self.memory), False),
+            "stream": int(self.stream),
+            "version": 3,
+        }
+
+
+def test_rows_on_the_gpu_are_read_there_once_they_are_written(fake: FakeDriver) -> None:
+    x, _ = data()
+    model = network("cuda")
+    expected = model.predict(x)
+    rows = OnGpu(fake, x)
+    found = model.predict(rows)
+    assert found.__dlpack_device__() == (2, 0)
+    np.testing.assert_array_equal(found.copy_to_host(), expected)
+    fake.cuMemFree(rows.memory)
+    with pytest.raises(ValueError, match=f"x lies on another GPU than {NAME}"):
+        model.predict(rows)
+
+
 # Errors
 
 CALLED = (

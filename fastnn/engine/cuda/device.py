@@ -54,11 +54,14 @@ class Graph(Protocol):
 class Device(Protocol):
     """A GPU, or what stands for one. All it does is done in one order, that of the calls.
 
-    Once it is `lost`, all it is asked for raises `CudaError`.
+    Once it is `lost`, all it is asked for raises `CudaError`. DLPack knows it as `dlpack_device`,
+    and the driver the order of its calls as the stream `stream_number`, if it has streams.
     """
 
     name: str
     lost: bool
+    dlpack_device: tuple[int, int]
+    stream_number: int | None
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.
@@ -92,6 +95,12 @@ class Device(Protocol):
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""
+
+    def wait_for(self, stream: int) -> None:
+        """Wait until all that anybody has begun in a stream, by its number, is done."""
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is one of this device's memory."""
 
 
 class CudaError(RuntimeError):

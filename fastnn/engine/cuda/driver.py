@@ -19,6 +19,7 @@ from cuda.bindings import driver
 
 from fastnn.engine import compiler
 from fastnn.engine.compiler import Report
+from fastnn.engine.cuda import dlpack
 from fastnn.engine.cuda.device import CudaError, Key, Launched, lost, not_enough
 from fastnn.kernels.cuda.launch import Launch
 
@@ -112,22 +113,24 @@ class CudaDevice:
     def __init__(self, number: int = 0) -> None:
         self.lost = False
         ask(driver.cuInit, 0)
-        self._number = ask(driver.cuDeviceGet, number)
-        self.name = ask(driver.cuDeviceGetName, 128, self._number).split(b"\0")[0].decode()
+        handle = ask(driver.cuDeviceGet, number)
+        self.dlpack_device = dlpack.CUDA, number
+        self.name = ask(driver.cuDeviceGetName, 128, handle).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
         self.capability = tuple(
-            int(ask(driver.cuDeviceGetAttribute, each, self._number))
+            int(ask(driver.cuDeviceGetAttribute, each, handle))
             for each in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
-        self._primary = ask(driver.cuDevicePrimaryCtxRetain, self._number)
+        self._primary = ask(driver.cuDevicePrimaryCtxRetain, handle)
         ask(driver.cuCtxSetCurrent, self._primary)
         flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         self.stream, self._beside, self._capturing = (
             ask(driver.cuStreamCreate, flag) for _ in range(3)
         )
+        self.stream_number: int | None = int(self.stream)
         self._capture_lock = threading.Lock()
         self._functions: dict[tuple[str, ...], Any] = {}
 
@@ -206,6 +209,18 @@ class CudaDevice:
     def wait(self) -> None:
         """Wait until all that was begun is done; the interpreter goes on meanwhile."""
         self.ask(driver.cuStreamSynchronize, self.stream)
+
+    def wait_for(self, stream: int) -> None:
+        """Wait until all that anybody has begun in a stream is done."""
+        self.ask(driver.cuStreamSynchronize, stream)
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is one of this GPU's memory."""
+        number = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        with self.context():
+            status, found = driver.cuPointerGetAttribute(number, address)
+        known = status == driver.CUresult.CUDA_SUCCESS
+        return bool(known and int(found) == self.dlpack_device[1])
 
     def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> CudaGraph:
         """Compile and load what these need, and capture them."""

@@ -13,6 +13,7 @@ from numba import cuda
 
 from fastnn.engine import arena
 from fastnn.engine.compiler import Report
+from fastnn.engine.cuda import dlpack
 from fastnn.engine.cuda.device import Key, Launched, at_most, not_enough
 from fastnn.kernels.cuda.adapter import entry
 
@@ -69,6 +70,8 @@ class SimulatedDevice:
     """
 
     name, lost = "simulator", False
+    dlpack_device = dlpack.CPU, 0
+    stream_number: int | None = None
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0
@@ -112,3 +115,10 @@ class SimulatedDevice:
 
     def wait(self) -> None:
         """Nothing is done behind the caller's back."""
+
+    def wait_for(self, stream: int) -> None:
+        """There are no streams."""
+
+    def holds(self, address: int) -> bool:
+        """What others have of this process's memory is as good as its own."""
+        return True
