@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from typing import Any
+from unittest import mock
 
 from benchmarks.gpu.stage import Findings
 from benchmarks.grid import GRID, make_data
+from benchmarks.peers import Peer
 from benchmarks.peers.on_gpu import ON_GPU
 from benchmarks.rounds import Pace, alternate, figures
+from fastnn.engine.cuda import executor
 
 ORDER = ("T4", "T2", "T6", "T7", "T8", "T3", "T5", "T1")
 """Rows by what they tell, should time run out."""
 
 PACE = Pace(seconds=0.5, least=3, slow=2, most=7)
+
+
+def host_seconds(peer: Peer) -> float:
+    """What a step takes of the host's time: to begin it, without waiting for its end."""
+    launched: list[tuple[float, int]] = []
+    run = executor.Linked.run
+
+    def timed(linked: executor.Linked, steps: int) -> None:
+        begin = time.perf_counter()
+        run(linked, steps)
+        launched.append((time.perf_counter() - begin, steps))
+
+    with mock.patch.object(executor.Linked, "run", timed):
+        peer.turn(1)
+    seconds, steps = map(sum, zip(*launched, strict=True))
+    return seconds / steps
 
 
 def measure(found: Findings, simulated: bool) -> None:
@@ -44,7 +64,9 @@ def measure(found: Findings, simulated: bool) -> None:
                 rows.setdefault(name, {})[label] = {"failed": repr(error)[:300]}
                 continue
             peers[label], turns[label] = peer, lambda peer=peer: peer.turn(1)
+        host = host_seconds(peers["fastnn"])
         taken = figures(alternate(turns, PACE))
+        taken["fastnn"]["host_microseconds"] = 1e6 * host
         for label, peer in peers.items():
             taken[label]["loss"] = peer.loss()
         rows[name] = rows.get(name, {}) | taken

@@ -153,10 +153,17 @@ def at_most(key: Key, launch: Launch, blocks: int, threads: int) -> Launch:
     return launch
 
 
-def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:
-    """How an op is launched on arrays of given lengths, which begin on multiples of 16 or not."""
+def launch_of(key: Key, lengths: dict[str, int], aligned: bool, precision: str = "fp32") -> Launch:
+    """How an op is launched on arrays of given lengths, which begin on multiples of 16 or not.
+
+    `precision`: what the factors of products may be rounded to, see `launch.PRECISIONS`.
+    """
     complete = dict.fromkeys(signature(key[0]).dimensions, 0) | lengths
-    launch: Launch = kernel_of(key).launch(complete, aligned)
+    kernel = kernel_of(key)
+    if precision != "fp32" and kernel.rounded is not None:
+        rounded: Launch = kernel.rounded(complete, aligned, precision)
+        return rounded
+    launch: Launch = kernel.launch(complete, aligned)
     return launch
 
 
