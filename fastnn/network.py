@@ -242,7 +242,8 @@ class Network:
     def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Any:
         """The network's output for every row of x.
 
-        A row's result does not depend on the rows beside it, or on `batch_size`.
+        A row's result does not depend on the rows beside it, or on `batch_size`; but for its last
+        digits where NVIDIA's library multiplies wide layers on a GPU.
 
         Parameters
         ----------
