@@ -139,7 +139,8 @@ class Sequential(Network):
         Parameters
         ----------
         x : array_like, (N, ...)
-            Rows. float32, float64 and uint8 are used where they lie, without a copy.
+            Rows. float32, float64 and uint8 are used where they lie, without a copy; arrays of
+            PyTorch, CuPy and others on the model's GPU as well, whose values are not looked at.
         y : array_like
             Targets, as the loss takes them.
         batch_size : int
@@ -266,6 +267,10 @@ class Sequential(Network):
         loss, _ = self._require_compiled("fit")
         if not self.layers:
             raise ValueError("Sequential: the model has no layers")
+        x, y, sample_weight = (
+            self.at_hand(value, f"{prefix}{argument}")
+            for argument, value in (("x", x), ("y", y), ("sample_weight", sample_weight))
+        )
         rows = checks.features(x, f"{prefix}x", self.input_shape, self.dtype)
         with self.undone_on_error():
             if not self.built and build:

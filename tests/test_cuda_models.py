@@ -92,6 +92,21 @@ def test_dropout_drops_what_it_drops_on_the_cpu() -> None:
     assert_alike(*models)
 
 
+def test_layers_that_normalise_and_draw_train_as_on_the_cpu() -> None:
+    x, y = data()
+    inside = (
+        fastnn.BatchNormalization,
+        fastnn.PReLU,
+        fastnn.LayerNormalization,
+        lambda: fastnn.AlphaDropout(0.2),
+        lambda: fastnn.GaussianNoise(0.1),
+    )
+    models = [network(device, *(layer() for layer in inside)) for device in ("cpu", "cuda")]
+    for model in models:
+        model.fit(x, y, batch_size=16, epochs=1, verbose=0)  # a batch of 16 rows and one of 6
+    assert_alike(*models)
+
+
 def test_validation_and_callbacks_see_the_model_as_it_is() -> None:
     x, y = data()
     seen: list[Any] = []

@@ -39,7 +39,7 @@ def drawn(name: str, dtype: str, rows: int, inputs: int, outputs: int) -> Exampl
 @pytest.mark.parametrize("outputs", [8, 37])
 def test_more_rows_than_a_warp(device: Any, name: str, dtype: str, outputs: int) -> None:
     """With and without loads of 16 bytes; several warps for the kernel's rows and columns."""
-    cuda_cases.check(device, drawn(name, dtype, 45, 17, outputs))
+    cuda_cases.check(device, drawn(name, dtype, 35, 9, outputs))
 
 
 @of_both_ops

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
+from fastnn.kernels.cuda.groups import ALL, WARP
 from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths, power_of_two
 from fastnn.kernels.cuda.memory import (
     address,
@@ -29,9 +30,6 @@ from fastnn.kernels.cuda.memory import (
 )
 from fastnn.kernels.cuda.target import cuda, device, unrolled
 from fastnn.kernels.signatures import ITEM_BYTES
-
-WARP = 32
-ALL_LANES = 0xFFFFFFFF
 
 MOST_KEPT = 128
 """Bytes of registers for what a thread keeps of a row: two such rows, and room to compute."""
@@ -139,21 +137,18 @@ def first_of_largest(a, b):
     return (b[0], b[1]) if takes else (a[0], a[1])
 
 
-def across(threads: int, parts: Sequence[str], merge: Any = None) -> Any:
+def _across(threads: int, parts: Sequence[str], merge: Any) -> Any:
     """The function that merges what so many threads have, tuples of numbers of types `parts`.
 
-    They are neighbouring lanes, a power of 2, or all of a `BLOCK`; each gets the result. Unless
-    another `merge` is given (see `Rows.fold`), it is their sum.
+    They are neighbouring lanes, a power of 2, or all of a `BLOCK`; each gets the result.
     """
     numbers, lines, lane_bit = range(len(parts)), [], min(threads, WARP) // 2
     while lane_bit:
-        others = ", ".join(
-            f"cuda.shfl_xor_sync({ALL_LANES}, so_far[{i}], {lane_bit})" for i in numbers
-        )
+        others = ", ".join(f"cuda.shfl_xor_sync({ALL}, so_far[{i}], {lane_bit})" for i in numbers)
         lines.append(f"so_far = merge(so_far, ({others},))")
         lane_bit //= 2
     if threads > WARP:
-        warps = BLOCK // WARP
+        warps = threads // WARP
 
         def of(warp: int) -> str:
             return ", ".join(f"{parts[i]}(parts[{i * warps + warp}])" for i in numbers)
@@ -170,7 +165,7 @@ def across(threads: int, parts: Sequence[str], merge: Any = None) -> Any:
         "across",
         "so_far",
         cuda=cuda,
-        merge=merge or _sums(parts),
+        merge=merge,
         item=types.float64,
         **_types(parts),
     )
@@ -429,7 +424,7 @@ class Rows:
             flat=self._flat,
             address=address,
             load_wide=load_wide,
-            across=across(self.plan.threads, parts, merge),
+            across=_across(self.plan.threads, parts, merge),
         )
 
     def _fold_kept(self, count: int, keeps: bool) -> list[str]:
