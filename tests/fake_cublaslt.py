@@ -16,7 +16,7 @@ import numpy as np
 from nvmath.bindings import cublasLt as nvidia
 
 TYPES = {0: "float32", 1: "float64"}
-COMPUTE = {68: "float32", 70: "float64"}
+COMPUTE = {68: "float32", 70: "float64", 75: "float32", 77: "float32"}
 WORKSPACE_WANTED = 1 << 20
 
 
@@ -42,6 +42,8 @@ class FakeCublasLt:
         Names of epilogues that there is no algorithm for.
     chosen, products : list of str
         Epilogues of all products that an algorithm was asked for, and that were begun.
+    computes : set of int
+        ``cublasComputeType_t`` of all descriptions; nothing is rounded for any.
     """
 
     cuBLASLtError = CublasError
@@ -60,6 +62,7 @@ class FakeCublasLt:
         self.failing: int | None = None
         self.chosen: list[str] = []
         self.products: list[str] = []
+        self.computes: set[int] = set()
         self._objects: dict[int, Any] = {}
         self._numbers = itertools.count(1)
 
@@ -75,6 +78,7 @@ class FakeCublasLt:
 
     def matmul_desc_create(self, compute: int, scale: int) -> int:
         assert COMPUTE[compute] == TYPES[scale]
+        self.computes.add(compute)
         return self._new({"type": TYPES[scale]})
 
     def matmul_desc_set_attribute(self, desc: int, attribute: int, at: int, size: int) -> None:

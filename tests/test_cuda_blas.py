@@ -174,6 +174,17 @@ def test_predictions_of_fewer_rows_are_ours(device: SimulatedDevice, fake: FakeC
     assert len(fake.products) == 3
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_library_is_told_the_precision(
+    device: SimulatedDevice, fake: FakeCublasLt, precision: str
+) -> None:
+    x, _ = data()
+    model = network(device)
+    model.precision = precision
+    model.predict(x, batch_size=16)
+    assert fake.computes == {blas._COMPUTE["float32"][precision]}
+
+
 def test_what_the_library_cannot_do_is_ours(device: SimulatedDevice, fake: FakeCublasLt) -> None:
     x, y = data()
     fake.unsupported = {"BGRADA"}
@@ -212,10 +223,13 @@ def test_its_numbers_are_nvidias() -> None:
     import nvmath
     from nvmath.bindings import cublas
 
-    for name, (number, compute) in blas._TYPES.items():
+    suffixes = {"fp32": "", "tf32": "_FAST_TF32", "bf16": "_FAST_16BF"}
+    for name, number in blas._TYPES.items():
         letters = name.removeprefix("float")
         assert number == nvmath.CudaDataType[f"CUDA_R_{letters}F"]
-        assert compute == cublas.ComputeType[f"COMPUTE_{letters}F"]
+        for precision, compute in blas._COMPUTE[name].items():
+            kind = f"COMPUTE_{letters}F{suffixes[precision]}"
+            assert compute == cublas.ComputeType[kind]
     assert blas._NOT_SUPPORTED == cublas.Status.NOT_SUPPORTED
 
 

@@ -36,8 +36,14 @@ ALIGNMENT = 16
 
 _MOST_ALIGNMENT = 256
 
-_TYPES = {"float32": (0, 68), "float64": (1, 70)}
-"""``cudaDataType`` and ``cublasComputeType_t`` of products of full precision."""
+_TYPES = {"float32": 0, "float64": 1}
+"""``cudaDataType`` of arrays."""
+
+_COMPUTE = {
+    "float32": {"fp32": 68, "tf32": 77, "bf16": 75},
+    "float64": {"fp32": 70},
+}
+"""``cublasComputeType_t`` of products, by what their factors may be rounded to."""
 
 _NOT_SUPPORTED = 15
 """The ``cublasStatus_t`` of what no algorithm is known for."""
@@ -57,6 +63,8 @@ class Shape(NamedTuple):
         The name of an ``Epilogue`` of the library's.
     alignments : tuple of int
         What the addresses of A, B and D are multiples of.
+    precision : str
+        What the factors may be rounded to, see `launch.PRECISIONS`.
     """
 
     type_name: str
@@ -67,6 +75,7 @@ class Shape(NamedTuple):
     transposed_b: bool
     epilogue: str
     alignments: tuple[int, int, int]
+    precision: str = "fp32"
 
 
 class BlasCall(NamedTuple):
@@ -79,7 +88,9 @@ class BlasCall(NamedTuple):
     vector: int
 
 
-def product_of(call: Call, rows: int, address_of: Callable[[Any], int]) -> BlasCall | None:
+def product_of(
+    call: Call, rows: int, address_of: Callable[[Any], int], precision: str = "fp32"
+) -> BlasCall | None:
     """An op on so many rows as a product of the library's; None if it is no wide, aligned one."""
     if call.key[0] not in _PRODUCTS:
         return None
@@ -88,7 +99,8 @@ def product_of(call: Call, rows: int, address_of: Callable[[Any], int]) -> BlasC
     at = {name: 0 if array is None else address_of(array) for name, array in arrays.items()}
     if min(lengths) < LEAST_LENGTH[type_name] or any(a % ALIGNMENT for a in at.values()):
         return None
-    return _PRODUCTS[call.key[0]](call, type_name, *lengths, at)
+    product = _PRODUCTS[call.key[0]](call, type_name, *lengths, at)
+    return product._replace(shape=product.shape._replace(precision=precision))
 
 
 def rest_of(call: Call) -> Call | None:
@@ -201,7 +213,7 @@ class Library:
 
     def _plan(self, call: BlasCall) -> _Plan | None:
         shape, binding = call.shape, self._binding
-        number, compute = _TYPES[shape.type_name]
+        number, compute = _TYPES[shape.type_name], _COMPUTE[shape.type_name][shape.precision]
         description = self._ask(binding.matmul_desc_create, compute, number)
         attribute = binding.MatmulDescAttribute
         self._set("matmul_desc", description, attribute.TRANSA, shape.transposed_a)
