@@ -90,8 +90,11 @@ class Plan(NamedTuple):
         return self.threads * self.run
 
 
-def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
-    """The plan for rows of so many columns of arrays that begin on multiples of 16 bytes or not."""
+def plan_for(type_name: str, columns: int, aligned: bool, keeps: bool = True) -> Plan:
+    """The plan for rows of so many columns of arrays that begin on multiples of 16 bytes or not.
+
+    `keeps`: whether a row is gone through more than once, and so is kept where it can be.
+    """
     most = MOST_KEPT // ITEM_BYTES[type_name]
     run = lanes_of(type_name) if columns % lanes_of(type_name) == 0 else 1
     runs = max(1, columns // run)
@@ -102,7 +105,7 @@ def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
     else:
         threads = power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)), 1, WARP)
     each = -(-runs // threads) * run
-    if each > most:
+    if each > most or not (keeps or threads == run == 1):
         each = 0
     return Plan(threads, each, run, columns == threads * each, aligned)
 
@@ -447,6 +450,52 @@ class Rows:
             ]
         return [*lines, f"so_far = {chains[0]}"]
 
+    def _write_again(self, line: Callable[[str, str, str, str], str]) -> list[str]:
+        """Lines that read a share and overwrite it.
+
+        ``line(result, element of a, element of b, offset)`` names a result, for each column.
+        """
+        run = self.plan.run
+        results = iter(range(run))
+
+        def result(a: str, b: str, offset: str) -> list[str]:
+            return [line(f"r{next(results)}", a, b, offset)]
+
+        lines = ["target = flat(address(matrix), (matrix.size,))", *self._read_again(result)]
+        if self.plan.wide and run > 1:
+            values = ", ".join(f"r{j}" for j in range(run))
+            return [*lines, f"    store_wide(target, i, ({values},))"]
+        return [*lines, *(f"    target[i + {j}] = r{j}" for j in range(run))]
+
+    def fold_and_write(self, step: Any, parts: Sequence[str]) -> Any:
+        """The function ``fold_and_write(matrix, place, a, b, start, numbers)``: both at once.
+
+        It returns the sums that `fold` would, whose parameters these are, and overwrites `matrix`
+        as `write` does: ``step`` returns the sums so far and, last, the element.
+        """
+        if self.plan.each:
+            lines = [*self._fold_kept(len(parts), True), "write_kept(a, matrix, place)"]
+        else:
+
+            def go_on(result: str, a: str, b: str, offset: str) -> str:
+                return f"so_far, {result} = step(so_far, {a}, {b}, {offset}, numbers)"
+
+            lines = ["so_far = start", *self._write_again(go_on)]
+        merge = _sums(parts)
+        return _defined(
+            [*lines, "return across(so_far)"],
+            "fold_and_write",
+            "matrix, place, a, b, start, numbers",
+            step=step,
+            merge=merge,
+            flat=self._flat,
+            address=address,
+            load_wide=load_wide,
+            store_wide=store_wide,
+            write_kept=self._write_kept,
+            across=_across(self.plan.threads, parts, merge),
+        )
+
     def write(self, body: Any) -> Any:
         """The function ``write(matrix, place, a, b, numbers)``, which overwrites the row.
 
@@ -460,18 +509,11 @@ class Rows:
             ]
             lines += ["write_kept(a, matrix, place)"]
         else:
-            run = self.plan.run
-            results = iter(range(run))
 
-            def result(a: str, b: str, offset: str) -> list[str]:
-                return [f"r{next(results)} = body({a}, {b}, {offset}, numbers)"]
+            def element(result: str, a: str, b: str, offset: str) -> str:
+                return f"{result} = body({a}, {b}, {offset}, numbers)"
 
-            lines = ["target = flat(address(matrix), (matrix.size,))", *self._read_again(result)]
-            if self.plan.wide and run > 1:
-                values = ", ".join(f"r{j}" for j in range(run))
-                lines += [f"    store_wide(target, i, ({values},))"]
-            else:
-                lines += [f"    target[i + {j}] = r{j}" for j in range(run)]
+            lines = self._write_again(element)
         return _defined(
             lines,
             "write",
@@ -485,11 +527,11 @@ class Rows:
         )
 
 
-def over_rows(type_name: str, make: Callable[[Rows], Any]) -> Kernel:
-    """The kernel ``make(rows)``, of matrices (N, C)."""
+def over_rows(type_name: str, make: Callable[[Rows], Any], *, keeps: bool = True) -> Kernel:
+    """The kernel ``make(rows)``, of matrices (N, C); `keeps` as in `plan_for`."""
 
     def launch(lengths: Lengths, aligned: bool) -> Launch:
-        plan = plan_for(type_name, lengths["C"], aligned)
+        plan = plan_for(type_name, lengths["C"], aligned, keeps)
         constants = tuple(map(int, plan))
         if plan.threads > WARP:
             return Launch((max(1, lengths["N"]), 1), plan.threads, constants)
