@@ -47,9 +47,11 @@ def launch(
     threads: int = 1024,
     phase: int = s.GRADIENT,
     flag: int = 0,
+    precision: str = "fp32",
 ) -> Done:
     """Launch an example's op, at position 0, in that phase, where that flag has been raised.
 
+    Factors of products may be rounded to that precision.
     Where the kernel takes any grid, of at most so many `blocks` along x and so many `threads`.
     """
     watched = {n: Watched(v, shift) for n, v in example.inputs.items() if v is not None}
@@ -74,7 +76,8 @@ def launch(
     device.write(state_memory.address, state)
     call = Call(example.name, operands | example.scalars)
     words = call.integers(lambda array: addresses[id(array)], without_product)
-    how = _launch(call, example.rows, all(a % 16 == 0 for a in addresses.values()))
+    aligned = all(address % 16 == 0 for address in addresses.values())
+    how = _launch(call, example.rows, aligned, precision)
     how = at_most(call.key, how, blocks, threads)
     device.prepare([Launched(call.key, how, [*words, phase, 0, state_memory.address])]).run()
     for name, w in watched.items():
@@ -100,9 +103,21 @@ def run(device: Any, example: Example, **how: Any) -> dict[str, Array]:
     return results
 
 
-def _launch(call: Call, rows: int, aligned: bool) -> Launch:
+def launch_for(example: Example, precision: str = "fp32") -> Launched:
+    """What `run` launches for an example whose arrays are aligned, but for the words."""
+    outputs = {
+        name: np.empty(value.shape, example.dtype)
+        for name, value in example.expected().items()
+        if name not in example.written_floats
+    }
+    inputs = {name: value for name, value in example.inputs.items() if value is not None}
+    call = Call(example.name, outputs | inputs | example.scalars)
+    return Launched(call.key, _launch(call, example.rows, True, precision), [])
+
+
+def _launch(call: Call, rows: int, aligned: bool, precision: str) -> Launch:
     lengths = {letter: n for letter, n in call.lengths.items() if n is not None}
-    return launch_of(call.key, {"N": rows} | lengths, aligned)
+    return launch_of(call.key, {"N": rows} | lengths, aligned, precision)
 
 
 def check(device: Any, example: Example, **how: Any) -> None:

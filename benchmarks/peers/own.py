@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.grid import make_weights
 from benchmarks.peers.base import LEARNING_RATES, Peer
@@ -37,10 +37,11 @@ class FastNN(Peer):
     name = "fastnn"
     module = "fastnn"
     packages = ("fastnn", "numba", "llvmlite")
+    device: ClassVar[str] = "cpu"
 
     def prepare(self, x: NDArray[Any], y: NDArray[Any], row: Row, threads: int) -> None:
         self.x, self.y, self.row, self.threads = x, y, row, threads
-        self.model = make_model(row, x.dtype.name)
+        self.model = make_model(row, x.dtype.name).to(self.device)
 
     def set_threads(self) -> None:
         import fastnn

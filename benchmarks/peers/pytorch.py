@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.grid import make_weights
 from benchmarks.peers.base import BETA_1, BETA_2, EPSILON, LEARNING_RATES, Peer
@@ -13,19 +13,28 @@ if TYPE_CHECKING:
     from benchmarks.grid import Row
 
 
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done what was begun."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
 class Torch(Peer):
     """PyTorch, eager: fused optimizer, gradients dropped, not zeroed, batches gathered in place."""
 
     name = "torch"
     module = "torch"
     packages = ("torch",)
+    device: ClassVar[str] = "cpu"
 
     def prepare(self, x: NDArray[Any], y: NDArray[Any], row: Row, threads: int) -> None:
         import torch
         from torch import nn
 
         torch.manual_seed(0)
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+        self.x, self.y = (torch.from_numpy(a).to(self.device) for a in (x, y))
         self.row, self.threads = row, threads
         self.set_threads()
         layers: list[Any] = []
@@ -33,7 +42,7 @@ class Torch(Peer):
             layers += [nn.Linear(inputs, outputs, dtype=self.x.dtype), nn.ReLU()]
             if row.dropout:
                 layers.append(nn.Dropout(row.dropout))
-        self.net = nn.Sequential(*layers[: -2 if row.dropout else -1])
+        self.net = nn.Sequential(*layers[: -2 if row.dropout else -1]).to(self.device)
         self.criterion = nn.MSELoss() if row.loss == "mse" else nn.CrossEntropyLoss()
         rate = LEARNING_RATES[row.optimizer]
         weights = self.net.parameters()
@@ -71,12 +80,13 @@ class Torch(Peer):
         net, criterion, optimizer = self.net, self.criterion, self.optimizer
         x, y, batch_x, batch_y = self.x, self.y, self.batch_x, self.batch_y
         for _ in range(steps // self.row.steps):
-            for indices in torch.randperm(len(x)).split(self.row.batch):
+            for indices in torch.randperm(len(x), device=self.device).split(self.row.batch):
                 torch.index_select(x, 0, indices, out=batch_x)
                 torch.index_select(y, 0, indices, out=batch_y)
                 optimizer.zero_grad(set_to_none=True)
                 criterion(net(batch_x), batch_y).backward()
                 optimizer.step()
+        wait_for(self.device)
 
     def loss(self) -> float:
         import torch
@@ -99,6 +109,8 @@ class TorchCompiled(Peer):
     module = "torch"
     packages = ("torch",)
     backend = "inductor"
+    device: ClassVar[str] = "cpu"
+    mode: ClassVar[str] = "default"
 
     @classmethod
     def installed(cls) -> bool:
@@ -116,7 +128,7 @@ class TorchCompiled(Peer):
         if row.optimizer != "adam" or row.dropout:
             raise ValueError(f"{self.name}: {row.name} is timed with Adam and no dropout only")
         torch.manual_seed(0)
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+        self.x, self.y = (torch.from_numpy(a).to(self.device) for a in (x, y))
         self.row, self.threads = row, threads
         self.set_threads()
         rate = LEARNING_RATES["adam"]
@@ -141,12 +153,20 @@ class TorchCompiled(Peer):
         # A row is a program of its own: what earlier rows compiled is not looked through.
         torch.compiler.reset()
         self.objective = objective
-        self.step = torch.compile(step, fullgraph=True, dynamic=False, backend=self.backend)
-        self.weights = [torch.from_numpy(w.T.copy()) for w in make_weights(row, x.dtype.name)]
+        options = {} if self.mode == "default" else {"mode": self.mode}
+        self.step = torch.compile(
+            step, fullgraph=True, dynamic=False, backend=self.backend, **options
+        )
+        self.weights = [
+            torch.from_numpy(w.T.copy()).to(self.device) for w in make_weights(row, x.dtype.name)
+        ]
         self.means = [torch.zeros_like(w) for w in self.weights]
         self.squares = [torch.zeros_like(w) for w in self.weights]
         # One element, not none: PyTorch 2.13 takes a float64 scalar for a constant.
-        self.t = torch.zeros(1, dtype=torch.float64)
+        self.t = torch.zeros(1, dtype=torch.float64, device=self.device)
+        if self.device == "cuda":  # else no graph of CUDA's may write them
+            for kept in (*self.weights, *self.means, *self.squares, self.t, self.x, self.y):
+                torch._dynamo.mark_static_address(kept)
 
     def set_threads(self) -> None:
         import torch
@@ -169,8 +189,9 @@ class TorchCompiled(Peer):
         x, y, t = self.x, self.y, self.t
         with torch.no_grad():
             for _ in range(steps // self.row.steps):
-                for rows in torch.randperm(len(x)).split(self.row.batch):
+                for rows in torch.randperm(len(x), device=self.device).split(self.row.batch):
                     step(weights, means, squares, t, x, y, rows)
+        wait_for(self.device)
 
     def loss(self) -> float:
         import torch

@@ -7,10 +7,12 @@ and Numba use as well, so that their arrays can be read here and ours there.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from cuda.bindings import driver
 
 from fastnn.engine import compiler
 from fastnn.engine.compiler import Report
-from fastnn.engine.cuda.device import Key, Launched, not_enough
+from fastnn.engine.cuda import blas, dlpack
+from fastnn.engine.cuda.blas import Library
+from fastnn.engine.cuda.device import CudaError, Key, Launched, Work, lost, not_enough
 from fastnn.kernels.cuda.launch import Launch
 
 if TYPE_CHECKING:
@@ -26,10 +30,6 @@ if TYPE_CHECKING:
 
 OLDEST_DRIVER = 13_000
 """The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
-
-
-class CudaError(RuntimeError):
-    """The driver has refused something. After most errors its context is of no more use."""
 
 
 def ask(function: Any, *arguments: Any) -> Any:
@@ -62,52 +62,40 @@ class DriverMemory:
     def __init__(self, device: CudaDevice, size: int) -> None:
         self.size = size
         self.address = int(device.ask(driver.cuMemAlloc, size))
-        weakref.finalize(self, _free, device, self.address)
+        _when_gone(self, device, driver.cuMemFree, self.address)
 
 
-def _free(device: CudaDevice, address: int) -> None:
-    if not device.lost:
-        device.ask(driver.cuMemFree, address)
+def _when_gone(holder: object, device: CudaDevice, function: Any, held: Any) -> None:
+    """Give something back when its holder is gone; at its end a process's go by themselves."""
+    weakref.finalize(holder, _give_back, device, function, held).atexit = False
 
 
-def _free_pinned(device: CudaDevice, address: int) -> None:
-    if not device.lost:
-        device.ask(driver.cuMemFreeHost, address)
+def _give_back(device: CudaDevice, function: Any, held: Any) -> None:
+    """Give something back; where that fails, the next call that somebody waits for says why."""
+    with contextlib.suppress(CudaError):
+        device.ask(function, held)
 
 
 class CudaGraph:
     """A captured graph; see `Graph`."""
 
-    def __init__(
-        self, device: CudaDevice, launches: Sequence[Launched], report: Report | None
-    ) -> None:
+    def __init__(self, device: CudaDevice, launches: Sequence[Work], report: Report | None) -> None:
         self._device = device
-        functions = device.functions(launches, report)
-        stream, relaxed = device.stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-        with device.capturing:
-            device.ask(driver.cuStreamBeginCapture, stream, relaxed)
+        device.load(launches, report)
+        with device.context():
+            graph = device.captured(launches)
             try:
-                for one, function in zip(launches, functions, strict=True):
-                    device.launch(function, one)
+                self._executable = ask(driver.cuGraphInstantiate, graph, 0)
             finally:
-                graph = device.ask(driver.cuStreamEndCapture, stream)
-        try:
-            self._executable = device.ask(driver.cuGraphInstantiate, graph, 0)
-        finally:
-            device.ask(driver.cuGraphDestroy, graph)
-        weakref.finalize(self, _destroy, device, self._executable)
+                ask(driver.cuGraphDestroy, graph)
+        _when_gone(self, device, driver.cuGraphExecDestroy, self._executable)
 
     def run(self, times: int = 1) -> None:
         """Begin to do all launches, `times` times."""
-        self._device.enter()
         launch, executable, stream = driver.cuGraphLaunch, self._executable, self._device.stream
-        for _ in range(times):
-            ask(launch, executable, stream)
-
-
-def _destroy(device: CudaDevice, executable: Any) -> None:
-    if not device.lost:
-        device.ask(driver.cuGraphExecDestroy, executable)
+        with self._device.context():
+            for _ in range(times):
+                ask(launch, executable, stream)
 
 
 class CudaDevice:
@@ -124,41 +112,57 @@ class CudaDevice:
     capability : (int, int)
         Its compute capability.
     lost : bool
-        Whether an error has ended its context: nothing can be given back then.
+        Whether an error has ended its context: then nothing can be done with it any more.
     """
 
     def __init__(self, number: int = 0) -> None:
         self.lost = False
         ask(driver.cuInit, 0)
-        self._number = ask(driver.cuDeviceGet, number)
-        self.name = ask(driver.cuDeviceGetName, 128, self._number).split(b"\0")[0].decode()
+        handle = ask(driver.cuDeviceGet, number)
+        self.dlpack_device = dlpack.CUDA, number
+        self.name = ask(driver.cuDeviceGetName, 128, handle).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
         self.capability = tuple(
-            int(ask(driver.cuDeviceGetAttribute, each, self._number))
+            int(ask(driver.cuDeviceGetAttribute, each, handle))
             for each in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
-        self._context = ask(driver.cuDevicePrimaryCtxRetain, self._number)
-        self.enter()
-        flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
-        self.stream, self._beside = (ask(driver.cuStreamCreate, int(flag)) for _ in range(2))
-        self.capturing = threading.Lock()
+        self._primary = ask(driver.cuDevicePrimaryCtxRetain, handle)
+        ask(driver.cuCtxSetCurrent, self._primary)
+        flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self.stream, self._beside, self._capturing = (
+            ask(driver.cuStreamCreate, flag) for _ in range(3)
+        )
+        self.stream_number: int | None = int(self.stream)
+        self._capture_lock = threading.Lock()
         self._functions: dict[tuple[str, ...], Any] = {}
 
-    def enter(self) -> None:
-        """Make the context that of the calling thread."""
-        ask(driver.cuCtxSetCurrent, self._context)
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """Let the calling thread use the driver, in this device's context.
+
+        Raises
+        ------
+        CudaError
+            If something in the block fails: it says so if that has ended the context.
+        """
+        try:
+            ask(driver.cuCtxSetCurrent, self._primary)
+            yield
+        except CudaError as error:
+            (status,) = driver.cuStreamQuery(self.stream)
+            alive = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
+            self.lost = status not in alive
+            if self.lost:
+                raise CudaError(f"{error}; {lost(self.name)}") from None
+            raise
 
     def ask(self, function: Any, *arguments: Any) -> Any:
         """Call a function of the driver in the context."""
-        try:
-            self.enter()
+        with self.context():
             return ask(function, *arguments)
-        except CudaError:
-            self.lost = True
-            raise
 
     def allocate(self, size: int) -> DriverMemory:
         """A block of `size` bytes."""
@@ -188,7 +192,7 @@ class CudaDevice:
         """Memory of the host that the GPU can copy from by itself."""
         address = int(self.ask(driver.cuMemHostAlloc, max(size, 1), 0))
         block = (ctypes.c_uint8 * size).from_address(address)
-        weakref.finalize(block, _free_pinned, self, address)
+        _when_gone(block, self, driver.cuMemFreeHost, address)
         return np.ctypeslib.as_array(block)
 
     def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
@@ -211,18 +215,34 @@ class CudaDevice:
         """Wait until all that was begun is done; the interpreter goes on meanwhile."""
         self.ask(driver.cuStreamSynchronize, self.stream)
 
-    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> CudaGraph:
+    def wait_for(self, stream: int) -> None:
+        """Wait until all that anybody has begun in a stream is done."""
+        self.ask(driver.cuStreamSynchronize, stream)
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is one of this GPU's memory."""
+        number = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        with self.context():
+            status, found = driver.cuPointerGetAttribute(number, address)
+        known = status == driver.CUresult.CUDA_SUCCESS
+        return bool(known and int(found) == self.dlpack_device[1])
+
+    def prepare(self, launches: Sequence[Work], report: Report | None = None) -> CudaGraph:
         """Compile and load what these need, and capture them."""
         return CudaGraph(self, launches, report)
 
-    def functions(self, launches: Sequence[Launched], report: Report | None) -> list[Any]:
-        """The loaded kernels of some launches."""
-        keys = [self.key(one.key, one.launch) for one in launches]
+    @cached_property
+    def library(self) -> Library | None:
+        """cuBLASLt, looked for when it is first asked for: its binding takes seconds to import."""
+        return blas.opened(self)
+
+    def load(self, launches: Sequence[Work], report: Report | None) -> None:
+        """Load the kernels of some launches, compiled where none is kept."""
+        keys = [self.key(one.key, one.launch) for one in launches if isinstance(one, Launched)]
         missing = [key for key in dict.fromkeys(keys) if key not in self._functions]
         for key, (code, symbol) in compiler.compiled(missing, report).items():
             module = self.ask(driver.cuModuleLoadData, code)
             self._functions[key] = self.ask(driver.cuModuleGetFunction, module, symbol.encode())
-        return [self._functions[key] for key in keys]
 
     def key(self, op: Key, launch: Launch) -> tuple[str, ...]:
         """What a kernel is kept under: op, types, and all that it is compiled for."""
@@ -230,17 +250,38 @@ class CudaDevice:
         numbers = (major, minor, launch.threads, *launch.constants)
         return (compiler.CUDA, "-".join(map(str, numbers)), *op)
 
-    def launch(self, function: Any, one: Launched) -> None:
-        """Begin to run a kernel."""
+    def captured(self, launches: Sequence[Work]) -> Any:
+        """A graph of loaded kernels and of products, one after the other.
+
+        They are captured in a stream that nothing else uses: what other threads begin meanwhile is
+        no part of the graph.
+        """
+        relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        with self._capture_lock:
+            ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
+            try:
+                for one in launches:
+                    self._begin(one)
+            except BaseException:
+                driver.cuStreamEndCapture(self._capturing)
+                raise
+            return ask(driver.cuStreamEndCapture, self._capturing)
+
+    def _begin(self, one: Work) -> None:
+        """Put a kernel or a product into the graph that is being captured."""
+        if not isinstance(one, Launched):
+            assert self.library is not None
+            self.library.begin(one, int(self._capturing))
+            return
         x, y = one.launch.blocks
         words = tuple(one.words), (ctypes.c_int64,) * len(one.words)
         ask(
             driver.cuLaunchKernel,
-            function,
+            self._functions[self.key(one.key, one.launch)],
             *(x, y, 1),
             *(one.launch.threads, 1, 1),
             0,
-            self.stream,
+            self._capturing,
             words,
             0,
         )

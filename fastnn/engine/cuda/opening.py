@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 from functools import cache
 
-from fastnn.engine.cuda.device import Device, simulated
+from fastnn.engine.cuda.device import Device, lost, simulated
 
 INSTALL = 'pip install "fastnn[cuda]"'
 PACKAGES = {"numba-cuda": (0, 30), "cuda-bindings": (13,)}
@@ -76,7 +76,7 @@ def open_device() -> Device:
     ImportError
         If a package is missing.
     RuntimeError
-        If there is no driver or GPU.
+        If there is no driver or GPU, or an error has ended this process's use of it.
     """
     package = missing_package()
     if package is not None:
@@ -85,4 +85,7 @@ def open_device() -> Device:
         trouble = _driver_problem()
         if trouble is not None:
             raise RuntimeError(f"device='cuda': {trouble}; device='cpu' runs anywhere")
-    return _opened()
+    device = _opened()
+    if device.lost:
+        raise RuntimeError(f"device='cuda': {lost(device.name)}; a new process may find it well")
+    return device

@@ -20,17 +20,21 @@ from typing import Any
 from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
 from fastnn.kernels.cuda import (
+    columns,
     data,
     dense,
     elementwise,
+    layer_normalization,
     losses,
     metrics,
     normalization,
     optimizers,
     pointwise,
+    prelu,
     random,
     regularization,
     softmax,
+    sparse,
     sparsemax,
     targets,
 )
@@ -41,17 +45,21 @@ from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (
+    columns,
     data,
     dense,
     elementwise,
+    layer_normalization,
     losses,
     metrics,
     normalization,
     optimizers,
     pointwise,
+    prelu,
     random,
     regularization,
     softmax,
+    sparse,
     sparsemax,
     targets,
 )

@@ -108,13 +108,13 @@ def over_columns(
     def make(across: int, wide: int) -> Any:
         run = lanes if wide else 1
         lines = [
-            "place, first, step = place_and_row()",
-            f"column = {run} * place",
-            f"if column < {columns}:",
-            *(f"    n{k} = numbers({', '.join([f'column + {k}', given])})" for k in range(run)),
+            "own_place, own_row, down = place_and_row()",
+            f"own_column = {run} * own_place",
+            f"if own_column < {columns}:",
+            *(f"    n{k} = numbers({', '.join([f'own_column + {k}', given])})" for k in range(run)),
             *(f"    flat_{a} = flat(address({a}), ({a}.size,))" for a in arrays),
-            f"    for row in range(first, {arrays[0]}.size // {columns}, step):",
-            f"        i = row * {columns} + column",
+            f"    for row in range(own_row, {arrays[0]}.size // {columns}, down):",
+            f"        i = row * {columns} + own_column",
             *("        " + line for line in body(run)),
         ]
         text = "\n".join(

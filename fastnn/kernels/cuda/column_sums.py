@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastnn.kernels.cuda.groups import ALL, WARP
 from fastnn.kernels.cuda.launch import Launch, power_of_two
 from fastnn.kernels.cuda.product import ENOUGH_BLOCKS
 from fastnn.kernels.cuda.target import cuda, device, unrolled
@@ -24,8 +25,6 @@ SUMMED = 8
 """Rows whose terms are added up, in the terms' own type, before their sum is added in float64."""
 
 MOST_THREADS = 1024
-
-WARP, ALL = 32, 0xFFFFFFFF
 
 
 def launch_for(rows: int, columns: int, most_threads: int = MOST_THREADS) -> Launch:

@@ -9,6 +9,7 @@ from numba import types
 from fastnn.kernels.cuda.target import cuda, device
 
 WARP, ALL = 32, 0xFFFFFFFF
+"""Threads of a warp, and the mask that names them all."""
 
 
 def sum_over(type_name: str, size: int) -> Any:

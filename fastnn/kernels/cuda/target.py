@@ -28,6 +28,8 @@ if SIMULATED:
 else:
     from numba import cuda as cuda
 
+    from fastnn.kernels.cuda import words as words  # formulas call them
+
     def device(function: Callable[..., Any]) -> Any:
         """Let kernels call `function`; its code becomes a part of theirs."""
         return cuda.jit(function, device=True, forceinline=True)

@@ -1,0 +1,1 @@
+"""All that the GPU code waits for a GPU for, in one command: ``python -m benchmarks.gpu``."""

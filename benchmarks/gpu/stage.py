@@ -1,0 +1,41 @@
+"""One stage in this process: ``python -m benchmarks.gpu.stage NAME FILE``.
+
+What is found goes to FILE again and again, so that a stage that is ended half-way leaves the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastnn.engine.cuda import device
+
+
+class Findings(dict[str, Any]):
+    """What a stage has found so far, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def keep(self) -> None:
+        """Write all of it."""
+        beside = self._path.with_suffix(".new")
+        beside.write_text(json.dumps(self), encoding="utf-8")
+        os.replace(beside, self._path)
+
+
+def main(name: str, path: str) -> int:
+    """Run the stage called `name`."""
+    found = Findings(Path(path))
+    importlib.import_module(f"benchmarks.gpu.{name}").measure(found, device.simulated())
+    found.keep()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
