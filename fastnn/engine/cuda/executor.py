@@ -46,10 +46,13 @@ class Linked:
     program : Program
     mirror : Mirror
         Where arrays are that the program names itself.
+    precision : str
+        What the factors of products may be rounded to, see `launch.PRECISIONS`.
     """
 
-    def __init__(self, program: Program, mirror: Mirror) -> None:
+    def __init__(self, program: Program, mirror: Mirror, precision: str) -> None:
         self.program, self.mirror, self.device = program, mirror, mirror.device
+        self._precision = precision
         self._arena = self.device.allocate(max(program.arena_bytes, 1))
         self._state = self.device.allocate(8 * STATE_SLOTS)
         self._held: dict[str, Memory] = {}
@@ -115,9 +118,8 @@ class Linked:
         rows = self.program.rows
         lengths = {d: rows if n is None else n for d, n in call.lengths.items()}
         addresses = [address_of(array) for array in call.arrays.values() if array is not None]
-        launch = launch_of(
-            call.key, {"N": rows} | lengths, all(address % 16 == 0 for address in addresses)
-        )
+        aligned = all(address % 16 == 0 for address in addresses)
+        launch = launch_of(call.key, {"N": rows} | lengths, aligned, self._precision)
         words = call.integers(address_of, lambda function: 0, rows=rows)
         for operand in call.signature.arrays:
             array, letter = call.arrays[operand.name], operand.dimensions[0]
