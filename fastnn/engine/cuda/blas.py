@@ -168,7 +168,8 @@ class Library:
 
     def __init__(self, device: Device, binding: Any) -> None:
         self._device, self._binding = device, binding
-        self._handle = self._ask(binding.create)
+        with device.context():
+            self._handle = self._ask(binding.create)
         self._workspace = device.allocate(WORKSPACE_BYTES)
         self._plans: dict[Shape, _Plan | None] = {}
         self._lock = threading.Lock()
@@ -278,5 +279,4 @@ def opened(device: Device) -> Library | None:
         cublasLt.get_version()  # loads the library
     except (ImportError, RuntimeError):
         return None
-    with device.context():
-        return Library(device, cublasLt)
+    return Library(device, cublasLt)
