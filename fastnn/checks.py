@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fastnn.engine.cuda.arrays import DeviceArray
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -149,9 +151,12 @@ def like(value: object, argument: str, array_: Array) -> Array:
     return values
 
 
-def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtype: str) -> Array:
-    """Rows for a network: C-contiguous, of one of `SOURCE_TYPES`; a copy only where it must be."""
-    rows = array(x, argument)
+def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtype: str) -> Any:
+    """Rows for a network: C-contiguous, of one of `SOURCE_TYPES`; a copy only where it must be.
+
+    Those on a GPU stay there, and whether their values are finite is not looked at.
+    """
+    rows: Any = _on_gpu(x, argument) if isinstance(x, DeviceArray) else array(x, argument)
     if rows.ndim < 2:
         raise ValueError(
             f"{argument} must be (N, ...), one row a sample, got shape {rows.shape}; "
@@ -159,6 +164,8 @@ def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtyp
         )
     if input_shape is not None and rows.shape[1:] != input_shape:
         raise ValueError(f"{argument} must have rows of shape {input_shape}, got {rows.shape[1:]}")
+    if isinstance(rows, DeviceArray):
+        return rows
     finite(rows, argument, dtype)
     # float64 rows of a float32 network are narrowed batch by batch, not copied.
     kept = rows.dtype in SOURCE_TYPES
@@ -167,16 +174,33 @@ def features(x: object, argument: str, input_shape: tuple[int, ...] | None, dtyp
     return np.ascontiguousarray(rows, rows.dtype if kept else dtype)
 
 
+def _on_gpu(x: DeviceArray, argument: str) -> DeviceArray:
+    """Rows on a GPU, which can be gathered from as they are."""
+    if x.dtype not in SOURCE_TYPES:
+        names = ", ".join(sorted(map(str, SOURCE_TYPES)))
+        raise TypeError(f"{argument} must be one of {names} where it lies on a GPU, got {x.dtype}")
+    if x.size == 0:
+        raise ValueError(f"{argument} is empty: it has shape {x.shape}")
+    return x
+
+
 class Targets(NamedTuple):
     """Checked targets: int32 labels (N,), or numbers (N, C) of the network's type."""
 
-    array: Array
+    array: Any
 
 
 def targets(
     y: object, argument: str, rows: int, output_shape: tuple[int, ...], kind: str, dtype: str
 ) -> Targets:
-    """Targets for `rows` rows of a network's output, as a loss of the given `kind` takes them."""
+    """Targets for `rows` rows of a network's output, as a loss of the given `kind` takes them.
+
+    On a GPU stay plain numbers of the network's type, which are not looked at. All others are
+    copied to the host: labels serve as indices, so that each must be known to be one.
+    """
+    if isinstance(y, DeviceArray) and kind == "values" and y.dtype == dtype:
+        if y.shape == (rows, *output_shape):
+            return Targets(y)
     values = array(y, argument)
     if len(values) != rows:
         raise ValueError(f"{argument} must have {rows} rows like x, got {len(values)}")
@@ -274,10 +298,11 @@ def _class_weights(class_weight: object, y: Targets, classes: int, dtype: str) -
     """The weight of each row's class, float64; a class that is not named weighs 1."""
     if not isinstance(class_weight, dict):
         raise TypeError(f"class_weight must be a dict of class to weight, got {class_weight!r}")
-    if y.array.ndim == 1:
-        labels = y.array
-    elif y.array.shape[1] == 1 and any(np.isin(y.array, two).all() for two in ((0, 1), (-1, 1))):
-        labels, classes = (y.array[:, 0] > 0).astype(np.int32), 2
+    targets: Array = np.asarray(y.array)
+    if targets.ndim == 1:
+        labels = targets
+    elif targets.shape[1] == 1 and any(np.isin(targets, two).all() for two in ((0, 1), (-1, 1))):
+        labels, classes = (targets[:, 0] > 0).astype(np.int32), 2
     else:
         raise ValueError("class_weight needs targets that are classes, not soft or several")
     table = np.ones(classes)

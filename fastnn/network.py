@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.engine import arena, cpu, devices
+from fastnn.engine.cuda.arrays import DeviceArray
 from fastnn.layers.arrays import Arrays
 from fastnn.layers.base import (
     DTYPES,
@@ -58,9 +59,15 @@ class Network:
         seed: int | None,
         device: str,
         name: str | None,
+        precision: str,
     ) -> None:
         if not isinstance(dtype, str) or dtype not in DTYPES:
             raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
+        self.precision = devices.checked_precision(precision, dtype)
+        if self.precision != "fp32" and device == "cpu":
+            raise ValueError(
+                f"Sequential: precision={precision!r} is for device='cuda', got device='cpu'"
+            )
         self.dtype, self.name = dtype, name or "sequential"
         self.seed = new_seed() if seed is None else checks.seed("Sequential", seed)
         self.state = cpu.new_state(self.seed)
@@ -88,7 +95,8 @@ class Network:
         """Compute on another device from now on; weights and the optimizer's state go along.
 
         What is kept of the model, and what is written to files, is the host's on every device: the
-        arrays that layers name are those of NumPy, and current wherever no `fit` is under way.
+        arrays that layers name are those of NumPy, and current wherever no `fit` is under way. On
+        the CPU a model computes in fp32, whatever its precision on a GPU.
 
         Parameters
         ----------
@@ -234,30 +242,44 @@ class Network:
             # Shapes and programs were made for those.
             raise RuntimeError(f"{what}: layers were changed after the model was built")
 
-    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Array:
+    def at_hand(self, value: Any, argument: str) -> Any:
+        """`value`; an array on the model's GPU as what steps take there, and no other GPU's."""
+        return devices.taken(value, argument, self._mirror)
+
+    def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Any:
         """The network's output for every row of x.
 
-        A row's result does not depend on the rows beside it, or on `batch_size`.
+        A row's result does not depend on the rows beside it, or on `batch_size`; but for its last
+        digits where NVIDIA's library multiplies wide layers on a GPU.
 
         Parameters
         ----------
         x : array_like, (N, ...)
+            Arrays of PyTorch, CuPy and others on the model's GPU are used where they lie; whether
+            their values are finite is not looked at.
         batch_size : int
             Rows taken at once.
 
         Returns
         -------
         ndarray, (N, ...)
+            For rows on a GPU a `DeviceArray`, which other libraries take without a copy.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If x is not such rows, or lies on a GPU that is not the model's.
         """
         self._require_built("predict")
         most = checks.integer("predict", "batch_size", batch_size, 1)
         shown = checks.verbose("predict", verbose)
+        x = self.at_hand(x, "x")
         rows = checks.features(x, "x", self.input_shape, self.dtype)
         return self.predict_checked(planner.Sources(rows), most, shown)
 
     def predict_checked(
         self, sources: planner.Sources, most: int = DEFAULT_ROWS, verbose: int = 0
-    ) -> Array:
+    ) -> Any:
         """The output for rows that have passed the door, of which `most` are taken at once."""
         total = sources.rows
         if self._mirror is None and total <= most and sources.starts is None:
@@ -267,7 +289,10 @@ class Network:
             forward = self._forwards[capacity]
             if forward is not None and forward.short:
                 return forward(sources.x)
-        out = np.empty((total, *self.output_shape), self.dtype)
+        shape = (total, *self.output_shape)
+        out: Any = np.empty(shape, self.dtype)
+        if isinstance(sources.x, DeviceArray):
+            out = DeviceArray.empty(sources.x.device, shape, self.dtype)
         batch, state = min(total, most), cpu.new_state()
         sources, step = sources._replace(out=out), self._prediction_step
         with self._pass(step, sources, room(batch), state, verbose) as one:
@@ -352,6 +377,10 @@ class Network:
                     f"fastnn: {names}: only in Python, so steps are not compiled", file=sys.stderr
                 )
                 self._told = True
+            if any(isinstance(source, DeviceArray) for source in sources):
+                raise TypeError(
+                    f"{', '.join(in_python)}: only in Python, takes no arrays that lie on a GPU"
+                )
             return EagerPass(step, sources, state, self.dtype, training)
         if self._mirror is not None:
             return self._cuda_pass(step, sources, rows, state, verbose, hyperparameters, training)
@@ -391,8 +420,8 @@ class Network:
         mirror = self._mirror
         assert mirror is not None
         made = self._kept(
-            ("cuda", training, rows, hyperparameters, *_kinds(sources)),
-            lambda: CudaStep(step, sources, rows, self.dtype, training, mirror),
+            ("cuda", self.precision, training, rows, hyperparameters, *_kinds(sources)),
+            lambda: CudaStep(step, sources, rows, self.dtype, training, mirror, self.precision),
         )
         return CudaPass(made, sources, state, compiling(verbose, f"{mirror.device.name}, once"))
 

@@ -16,7 +16,7 @@ settings.load_profile("fastnn")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Unless a GPU is asked for, by ``-m gpu``, let Numba's simulator stand for it.
+    """Unless a GPU is asked for, by ``-m gpu``, let Numba's simulator stand for one.
 
     Numba reads the setting where it is imported; of what it does for the CPU nothing depends on it.
     """

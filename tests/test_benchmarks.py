@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,35 @@ def settings_put_back() -> Iterator[None]:
     for name in before:
         threads[name](sys.modules[name])
     limit_blas(len(machine.available_cores()))
+
+
+def test_gpu_benchmark_runs_in_the_simulator(tmp_path: Path) -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    pytest.importorskip("greenlet", reason="greenlet is not installed")
+    path = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--simulate", "--output", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert done.returncode == 0, [stage.get("said") for stage in report["stages"].values()]
+    assert "simulated: no figure of speed" in done.stdout
+    assert set(report["stages"]["kernels"]["found"]["ops"].values()) == {"right"}
+    assert report["stages"]["training"]["found"]["same_bits_twice"]
+    row = report["stages"]["grid"]["found"]["rows"]["T4"]["fastnn"]
+    assert row["host_microseconds"] > 0
+    assert not list((ROOT / "benchmarks" / "results").glob("gpu-simulator*"))
+
+
+def test_gpu_benchmark_without_a_gpu_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    from fastnn.engine.cuda import opening
+
+    if opening.problem() is None:
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"benchmarks.gpu: .*driver.*\n", done.stderr)
 
 
 def make_peer(name: str, row: Row, dtype: str) -> Peer:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import fastnn
-from fastnn.engine.cuda import opening
+from fastnn.engine.cuda import feeding, opening
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.kernels import state as s
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
 )
 
-ROWS, FEATURES, CLASSES = 22, 5, 3
+ROWS, BATCH, FEATURES, CLASSES = 10, 4, 5, 3
 
 
 def data(rows: int = ROWS) -> tuple[Any, Any]:
@@ -59,7 +59,7 @@ def assert_alike(one: fastnn.Sequential, other: fastnn.Sequential, rtol: float =
 def test_predictions_are_those_of_the_cpu(dtype: str) -> None:
     x, _ = data()
     expected = network("cpu", dtype=dtype).predict(x)
-    found = network("cuda", dtype=dtype).predict(x, batch_size=8)
+    found = network("cuda", dtype=dtype).predict(x, batch_size=BATCH)
     tolerance = 1e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
@@ -68,19 +68,19 @@ def test_predictions_are_those_of_the_cpu(dtype: str) -> None:
 def test_training_follows_the_cpu(dtype: str) -> None:
     x, y = data()
     models = [network(device, dtype=dtype) for device in ("cpu", "cuda")]
-    histories = [model.fit(x, y, batch_size=8, epochs=3, verbose=0) for model in models]
+    histories = [model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0) for model in models]
     rtol = 1e-5 if dtype == "float32" else 1e-12
     assert_alike(*models, rtol=rtol)
     for name in ("loss", "accuracy"):
         np.testing.assert_allclose(*(h.history[name] for h in histories), rtol=rtol)
-    assert models[0].state[s.STEP] == models[1].state[s.STEP] == 9
+    assert models[0].state[s.STEP] == models[1].state[s.STEP] == 6
 
 
 def test_same_seed_same_bits() -> None:
     x, y = data()
     models = [network("cuda", fastnn.Dropout(0.3)) for _ in range(2)]
     for model in models:
-        model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
     assert models[0].parameters.tobytes() == models[1].parameters.tobytes()
 
 
@@ -88,7 +88,7 @@ def test_dropout_drops_what_it_drops_on_the_cpu() -> None:
     x, y = data()
     models = [network(device, fastnn.Dropout(0.5)) for device in ("cpu", "cuda")]
     for model in models:
-        model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
     assert_alike(*models)
 
 
@@ -119,7 +119,7 @@ def test_validation_and_callbacks_see_the_model_as_it_is() -> None:
     models = [network(device) for device in ("cpu", "cuda")]
     for model in models:
         model.fit(
-            x, y, batch_size=8, epochs=2, verbose=0, validation_data=(x, y), callbacks=[Look()]
+            x, y, batch_size=BATCH, epochs=2, verbose=0, validation_data=(x, y), callbacks=[Look()]
         )
     assert_alike(*models)
     for at_hand, validated in seen:
@@ -133,24 +133,24 @@ def test_a_model_goes_from_one_device_to_the_other_with_its_optimizer() -> None:
         assert wandering.to(device) is wandering
         assert wandering.device == device
         for model in (wandering, settled):
-            model.fit(x, y, batch_size=8, epochs=1, verbose=0)
+            model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
     assert_alike(wandering, settled)
 
 
 def test_files_know_of_no_device(tmp_path: Any) -> None:
     x, y = data()
     model = network("cuda")
-    model.fit(x, y, batch_size=8, epochs=1, verbose=0)
+    model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
     model.save(tmp_path / "model.safetensors")
     loaded = fastnn.load(tmp_path / "model.safetensors")
     assert loaded.device == "cpu"
     for one in (model, loaded.to("cuda")):
-        one.fit(x, y, batch_size=8, epochs=1, verbose=0)
+        one.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
     assert model.parameters.tobytes() == loaded.parameters.tobytes()
 
 
 def test_rows_that_do_not_fit_come_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = data(60)
+    x, y = data(3 * BATCH + 1)
     fed: list[int] = []
     feeder = on_cuda.Feeder
 
@@ -159,22 +159,17 @@ def test_rows_that_do_not_fit_come_chunk_by_chunk(monkeypatch: pytest.MonkeyPatc
             fed.append(chunk)
             return super().bring(chunk)
 
-    monkeypatch.setattr(on_cuda, "Feeder", Watched)
     resident, streamed = network("cuda"), network("cuda")
-    resident.fit(x, y, batch_size=8, epochs=2, verbose=0)
-    assert not fed
-    needed = 1 << 15
-    for _ in range(40):  # memory in which the model fits, and little else
-        try:
-            on_a_device_of(needed, streamed).fit(x, y, batch_size=8, epochs=2, verbose=0)
-            break
-        except MemoryError:
-            needed += 256
-    assert max(fed) > 0
+    resident.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    expected = resident.predict(x, batch_size=BATCH)
+    monkeypatch.setattr(on_cuda, "Feeder", Watched)
+    monkeypatch.setattr(on_cuda, "RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr(feeding, "CHUNK_BYTES", 2 * BATCH * (FEATURES + 2) * 4)
+    streamed.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    assert fed == [0, 1, 0, 1]
     assert streamed.parameters.tobytes() == resident.parameters.tobytes()
-    np.testing.assert_array_equal(
-        streamed.predict(x, batch_size=8), resident.predict(x, batch_size=8)
-    )
+    np.testing.assert_array_equal(streamed.predict(x, batch_size=BATCH), expected)
+    assert max(fed[4:]) > 0
 
 
 def test_too_little_memory_says_what_would_do() -> None:
@@ -194,7 +189,7 @@ def test_divergence_keeps_the_last_finite_weights() -> None:
         model = network(device)
         model.compile(optimizer=fastnn.SGD(1e38), loss="mse")
         with pytest.raises(fastnn.DivergenceError, match="infinite or NaN"):
-            model.fit(x, np.eye(CLASSES)[y], batch_size=8, epochs=3, verbose=0)
+            model.fit(x, np.eye(CLASSES)[y], batch_size=BATCH, epochs=3, verbose=0)
         assert np.isfinite(model.parameters).all()
 
 
@@ -212,10 +207,10 @@ def test_interruption_leaves_whole_steps() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SimulatedDevice, "read", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            model.fit(x, y, batch_size=8, epochs=5, verbose=0)
+            model.fit(x, y, batch_size=BATCH, epochs=5, verbose=0)
     steps = int(model.state[s.STEP])
     assert steps % 3 == 0
-    twin.fit(x, y, batch_size=8, epochs=steps // 3, verbose=0)
+    twin.fit(x, y, batch_size=BATCH, epochs=steps // 3, verbose=0)
     assert model.parameters.tobytes() == twin.parameters.tobytes()
 
 

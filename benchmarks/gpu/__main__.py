@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,8 @@ STAGES = {
     "sanitizer": 30,
 }
 """Each stage's seconds: ten minutes in all."""
+
+SIMULATOR = "NUMBA_ENABLE_CUDASIM"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,23 +97,33 @@ def place(report: dict[str, Any]) -> Path:
 
 def run(stage: str, seconds: float, simulate: bool) -> dict[str, Any]:
     """A stage's outcome: what it found, also where it came to no end."""
-    environment = os.environ | ({"NUMBA_ENABLE_CUDASIM": "1"} if simulate else {})
+    environment = {name: value for name, value in os.environ.items() if name != SIMULATOR}
+    environment |= {SIMULATOR: "1"} if simulate else {}
     print(f"{stage} (up to {seconds:.0f} s)", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    begin = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "said").open("w+", encoding="utf-8", errors="replace") as said,
+    ):
         path = Path(folder) / "found.json"
         command = [sys.executable, "-m", "benchmarks.gpu.stage", stage, str(path)]
-        begin = time.monotonic()
+        child = subprocess.Popen(command, env=environment, stderr=said, start_new_session=True)
         try:
-            done = subprocess.run(
-                command, env=environment, timeout=seconds, stderr=subprocess.PIPE, text=True
-            )
-            ended, said = f"status {done.returncode}", done.stderr
-        except subprocess.TimeoutExpired as late:
-            ended, said = f"not done after {seconds:.0f} s", str(late.stderr or "")
+            ended = f"status {child.wait(seconds)}"
+        except subprocess.TimeoutExpired:
+            ended = f"not done after {seconds:.0f} s"
+        finally:
+            if (
+                child.poll() is None
+            ):  # with all that it has started: compilers, programs it looks at
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        said.seek(0)
+        lines = said.read().splitlines()[-20:]
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     well = ended == "status 0"
     outcome = {"ended": "well" if well else ended, "seconds": time.monotonic() - begin}
-    return outcome | {"found": found} | ({} if well else {"said": said.splitlines()[-20:]})
+    return outcome | {"found": found} | ({} if well else {"said": lines})
 
 
 if __name__ == "__main__":

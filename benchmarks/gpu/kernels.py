@@ -54,13 +54,18 @@ def measure(found: Findings, simulated: bool) -> None:
     }
     if not simulated:  # all at once, on all cores
         launches = [cuda_cases.launch_for(e) for each in examples.values() for e in each]
-        device.functions(launches, None)  # type: ignore[attr-defined]
+        device.load(launches, None)  # type: ignore[attr-defined]
     for (name, dtype), each in examples.items():
         problems = []
         for example in each:
             try:
                 cuda_cases.check(device, example)
-            except AssertionError as error:
-                problems.append(f"{example.rows} rows: {str(error).strip()[:500]}")
+            except Exception as error:  # of one kernel: the others are still to be tried
+                what = f"{type(error).__name__}: {str(error).strip()}"
+                problems.append(f"{example.rows} rows: {what[:500]}")
+            if device.lost:
+                break
         ops[f"{name} {dtype}"] = problems or RIGHT
         found.keep()
+        if device.lost:
+            raise SystemExit(f"{name} {dtype} has ended the GPU's context")

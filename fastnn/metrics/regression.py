@@ -149,7 +149,7 @@ class RegressionAccuracy(SummedMetric):
         if targets.ndim == 1:
             deviation = math.sqrt(columns - 1) / columns
         else:
-            deviation = float(targets.std(dtype=np.float64))
+            deviation = float(np.asarray(targets).std(dtype=np.float64))
         return np.array([0.0, deviation / 250, columns])
 
     def sum_ops(self, tape: Tape, operands: dict[str, Any]) -> None:

@@ -131,6 +131,7 @@ class Fitting:
             for part in (slice(kept), slice(kept, None))
         )
         targets = checks.Targets(data.targets)
+        sample_weight = self.model.at_hand(sample_weight, "sample_weight")
         own = checks.weights(sample_weight, None, targets, 0, self.model.dtype)
         return first, last._replace(weights=None if own is None else own[kept:])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.engine.compiler import Report
+from fastnn.engine.cuda.arrays import DeviceArray
 from fastnn.engine.cuda.executor import Bound, Linked, Run
 from fastnn.engine.cuda.feeding import Feeder
 from fastnn.engine.cuda.mirror import Mirror
@@ -32,11 +33,18 @@ class CudaStep:
     """A step's program, see `program_of`, and what passes over it have left."""
 
     def __init__(
-        self, step: Step, like: Sources, rows: int, dtype: str, training: bool, mirror: Mirror
+        self,
+        step: Step,
+        like: Sources,
+        rows: int,
+        dtype: str,
+        training: bool,
+        mirror: Mirror,
+        precision: str,
     ) -> None:
         self.program = program_of(step, like, rows, dtype, training)
         self.program.fuse_relu()
-        self.mirror, self.training = mirror, training
+        self.mirror, self.training, self._precision = mirror, training, precision
         self._idle: list[Linked] = []
 
     def link(self) -> Linked:
@@ -44,7 +52,7 @@ class CudaStep:
         try:
             return self._idle.pop()
         except IndexError:
-            return Linked(self.program, self.mirror)
+            return Linked(self.program, self.mirror, self._precision)
 
     def put_back(self, linked: Linked) -> None:
         """Take back what `link` gave."""
@@ -94,14 +102,18 @@ class CudaPass:
         """Where the arrays are, with those that steps only read copied there."""
         given = {name: a for name, a in self._sources.items() if a is not None}
         streamed: list[str] = []
-        size = sum(self._linked.wanted(name, array.nbytes) for name, array in given.items())
-        if size > self._device.memory()[0] * RESIDENT_SHARE:
+        there = {name for name, array in given.items() if isinstance(array, DeviceArray)}
+        size = sum(self._linked.wanted(name, given[name].nbytes) for name in given.keys() - there)
+        if not there and size > self._device.memory()[0] * RESIDENT_SHARE:
             streamed = [name for name in given if name in (*ROWS, "out", "order")]
             rows = {name: given[name] for name in given if name in ROWS}
             self._feeder = Feeder(self._device, rows, given.get("out"), self._step.program.rows)
         bound = dict.fromkeys(self._sources, Bound(0, 0))
         for name, array in given.items():
             if name in streamed:
+                continue
+            if name in there:
+                bound[name] = Bound(array.address, len(array))
                 continue
             bound[name] = Bound(self._linked.place(name, array.nbytes), len(array))
             if name not in (*ANEW, *WRITTEN):
@@ -189,5 +201,5 @@ class CudaPass:
 
     def _read(self, name: str) -> None:
         array = self._sources[name]
-        if array is not None and self._bound[name].address:
+        if array is not None and not isinstance(array, DeviceArray) and self._bound[name].address:
             self._device.read(self._bound[name].address, array)

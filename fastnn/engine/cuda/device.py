@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Union
 
 from fastnn.engine.compiler import Report
 from fastnn.kernels.signatures import NAMES, signature
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from fastnn.engine.cuda.blas import BlasCall, Library
     from fastnn.kernels.cuda.launch import Launch
 
 Key = tuple[str, ...]
@@ -37,6 +39,10 @@ class Launched(NamedTuple):
     words: list[int]
 
 
+Work = Union[Launched, "BlasCall"]
+"""What a graph consists of."""
+
+
 class Memory(Protocol):
     """A block of device memory; it goes when nothing holds it any more."""
 
@@ -54,11 +60,14 @@ class Graph(Protocol):
 class Device(Protocol):
     """A GPU, or what stands for one. All it does is done in one order, that of the calls.
 
-    Once it is `lost`, all it is asked for raises `CudaError`.
+    Once it is `lost`, all it is asked for raises `CudaError`. DLPack knows it as `dlpack_device`,
+    and the driver the order of its calls as the stream `stream_number`, if it has streams.
     """
 
     name: str
     lost: bool
+    dlpack_device: tuple[int, int]
+    stream_number: int | None
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.
@@ -87,11 +96,24 @@ class Device(Protocol):
         Any thread may call it.
         """
 
-    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> Graph:
+    def prepare(self, launches: Sequence[Work], report: Report | None = None) -> Graph:
         """Compile what these need, saying so to `report`, and make them one graph."""
+
+    @property
+    def library(self) -> Library | None:
+        """cuBLASLt, if it is installed."""
+
+    def context(self) -> AbstractContextManager[None]:
+        """What calls of the library are made in."""
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""
+
+    def wait_for(self, stream: int) -> None:
+        """Wait until all that anybody has begun in a stream, by its number, is done."""
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is one of this device's memory."""
 
 
 class CudaError(RuntimeError):
@@ -131,10 +153,17 @@ def at_most(key: Key, launch: Launch, blocks: int, threads: int) -> Launch:
     return launch
 
 
-def launch_of(key: Key, lengths: dict[str, int], aligned: bool) -> Launch:
-    """How an op is launched on arrays of given lengths, which begin on multiples of 16 or not."""
+def launch_of(key: Key, lengths: dict[str, int], aligned: bool, precision: str = "fp32") -> Launch:
+    """How an op is launched on arrays of given lengths, which begin on multiples of 16 or not.
+
+    `precision`: what the factors of products may be rounded to, see `launch.PRECISIONS`.
+    """
     complete = dict.fromkeys(signature(key[0]).dimensions, 0) | lengths
-    launch: Launch = kernel_of(key).launch(complete, aligned)
+    kernel = kernel_of(key)
+    if precision != "fp32" and kernel.rounded is not None:
+        rounded: Launch = kernel.rounded(complete, aligned, precision)
+        return rounded
+    launch: Launch = kernel.launch(complete, aligned)
     return launch
 
 

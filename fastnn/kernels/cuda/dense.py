@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
+from fastnn.kernels.cuda import tensor
+from fastnn.kernels.cuda.launch import PRECISIONS, Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, given, view
-from fastnn.kernels.cuda.product import TILES, Tile, grid_of, is_wide, product, tile_for
+from fastnn.kernels.cuda.product import Tile, grid_of, is_wide, product, tile_for, tiles_of
 from fastnn.kernels.cuda.target import device
 
 
 def _kernel(
     type_name: str, make: Callable[..., Any], rows: str, columns: str, depth: str
 ) -> Kernel:
-    """A kernel that is one product of so many rows, columns and depth."""
+    """A kernel that is one product of so many rows, columns and depth.
 
-    def launch(lengths: Lengths, aligned: bool) -> Launch:
-        place = tile_for(type_name, lengths[rows], lengths[columns], lengths[depth])
-        tile = TILES[place]
-        wide = is_wide(type_name, aligned, lengths["I"], lengths["O"])
+    ``make(product)`` is its device function: all that `product` is still to be told is how the
+    factors lie, and what follows.
+    """
+    tiles = tiles_of(type_name)
+
+    def launched(
+        tiles: Sequence[Tile] | Sequence[tensor.Tile], lengths: Lengths, aligned: bool, *more: int
+    ) -> Launch:
+        place = tile_for(tiles, lengths[rows], lengths[columns], lengths[depth])
+        tile, wide = tiles[place], is_wide(type_name, aligned, lengths["I"], lengths["O"])
         blocks = grid_of(tile, lengths[rows], lengths[columns])
-        return Launch(blocks, tile.threads, (place, int(wide)))
+        return Launch(blocks, tile.threads, (place, int(wide), *more))
 
-    return Kernel(lambda place, wide: make(TILES[place], bool(wide)), launch)
+    def rounded(lengths: Lengths, aligned: bool, precision: str) -> Launch:
+        own_tiles = tensor.ROUNDED[precision].tiles
+        return launched(own_tiles, lengths, aligned, PRECISIONS.index(precision))
+
+    def made(place: int, wide: int, precision: int = 0) -> Any:
+        if precision == 0:
+            return make(partial(product, type_name, tiles[place], bool(wide)))
+        to = tensor.ROUNDED[PRECISIONS[precision]]
+        return make(partial(tensor.product, to, to.tiles[place], bool(wide)))
+
+    return Kernel(made, partial(launched, tiles), rounded=rounded)
 
 
 def dense_forward(type_name: str) -> Kernel:
@@ -41,8 +59,8 @@ def dense_forward(type_name: str) -> Kernel:
             value += b[column]
         return max(value, zero) if relu and value == value else value
 
-    def make(tile: Tile, wide: bool) -> Any:
-        multiply = product(type_name, tile, wide, True, False, finish)
+    def make(product: Callable[..., Any]) -> Any:
+        multiply = product(True, False, finish)
 
         @device
         def dense_forward(y, x, w, b, relu):
@@ -70,8 +88,8 @@ def dense_backward_input(type_name: str) -> Kernel:
             return value * zero
         return value
 
-    def make(tile: Tile, wide: bool) -> Any:
-        multiply = product(type_name, tile, wide, True, True, finish)
+    def make(product: Callable[..., Any]) -> Any:
+        multiply = product(True, True, finish)
 
         @device
         def dense_backward_input(dx, dy, w, gate):
@@ -93,8 +111,8 @@ def dense_backward_kernel(type_name: str) -> Kernel:
     def finish(value, row, column, columns, first, second, numbers):
         return value
 
-    def make(tile: Tile, wide: bool) -> Any:
-        multiply = product(type_name, tile, wide, False, False, finish, with_sums=True)
+    def make(product: Callable[..., Any]) -> Any:
+        multiply = product(False, False, finish, with_sums=True)
 
         @device
         def dense_backward_kernel(dw, db, x, dy):

@@ -15,6 +15,10 @@ MOST_BLOCKS = 2112
 """Blocks of a grid whose threads take several elements: 16 for each of an H200's 132 processors."""
 
 
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""What the factors of float32 products may be rounded to: to nothing less, or for tensor cores."""
+
+
 class Launch(NamedTuple):
     """How a kernel is launched on arrays of given lengths.
 
@@ -38,13 +42,15 @@ class Kernel(NamedTuple):
 
     ``launch(lengths, aligned)`` says how it is launched; `aligned`: whether all arrays begin on
     multiples of 16 bytes. `any_blocks`: its result is the same for any number of blocks along x;
-    `any_grid`: and of threads, too.
+    `any_grid`: and of threads, too. ``rounded(lengths, aligned, precision)`` says how it is
+    launched if the factors of its products are to be rounded to another of `PRECISIONS` than fp32.
     """
 
     make: Callable[..., Any]
     launch: Callable[[Lengths, bool], Launch]
     any_grid: bool = False
     any_blocks: bool = False
+    rounded: Callable[[Lengths, bool, str], Launch] | None = None
 
 
 def in_blocks(count: int, threads: int = THREADS, each: int = 1) -> tuple[int, int]:

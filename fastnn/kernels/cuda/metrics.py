@@ -13,9 +13,11 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cuda.flag import raise_flag
+from fastnn.kernels.cuda.groups import sum_over
 from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, view
-from fastnn.kernels.cuda.rows import BLOCK, Rows, across, first_of_largest, over_rows
+from fastnn.kernels.cuda.row_plans import BLOCK
+from fastnn.kernels.cuda.rows import Rows, first_of_largest, over_rows
 from fastnn.kernels.cuda.target import cuda, device
 
 # A value for each row
@@ -316,7 +318,7 @@ def count_buckets(type_name: str) -> Kernel:
 
 def count_close(type_name: str) -> Kernel:
     """Count in ``sums[at]`` the elements of z within ``sums[at + 1]`` of their targets."""
-    all_of, flat = across(BLOCK, ["float64"]), view(type_name, 1)
+    all_of, flat = sum_over("float64", BLOCK), view(type_name, 1)
 
     @device
     def count_close(sums, z, targets, at):
@@ -324,7 +326,7 @@ def count_close(type_name: str) -> Kernel:
         thread, precision, count = cuda.threadIdx.x, sums[at + 1], 0
         for i in range(thread, z.size, BLOCK):
             count += 1 if abs(np.float64(of_z[i]) - np.float64(of_t[i])) < precision else 0
-        total = all_of((np.float64(count),))[0]
+        total = all_of(np.float64(count))
         if thread == 0:
             sums[at] += total
 
@@ -377,14 +379,14 @@ def accumulate(type_name: str) -> Kernel:
 
     With `guard`, a sum that is not finite is not added: it raises the flag that ends the run.
     """
-    all_of = across(BLOCK, ["float64"])
+    all_of = sum_over("float64", BLOCK)
 
     @device
     def accumulate(values, slot, guard, state, floats, phase, position):
         thread, share = cuda.threadIdx.x, 0.0
         for i in range(thread, values.size, BLOCK):
             share += np.float64(values[i])
-        total = all_of((share,))[0]
+        total = all_of(share)
         if thread == 0:
             if guard != 0 and not total - total == 0.0:
                 raise_flag(state, phase, position)

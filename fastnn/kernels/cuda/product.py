@@ -10,7 +10,8 @@ any grid.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numba import types
@@ -64,27 +65,46 @@ def is_wide(type_name: str, aligned: bool, *lengths: int) -> bool:
     return aligned and all(length % lanes_of(type_name) == 0 for length in lengths)
 
 
-def tile_for(type_name: str, rows: int, columns: int, depth: int) -> int:
-    """The place in `TILES` of the tile for a product of so many rows and columns."""
-    last = len(TILES) - (1 if depth >= DEEP else 2)
-    for place, tile in enumerate(TILES[:last]):
-        if ITEM_BYTES[type_name] * tile.thread_rows * tile.thread_columns > MOST_TOTALS:
-            continue
-        if blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
-            return place
-    return last
+def tiles_of(type_name: str) -> tuple[Tile, ...]:
+    """Those of `TILES` whose results a thread has registers for."""
+    item = ITEM_BYTES[type_name]
+    return tuple(t for t in TILES if item * t.thread_rows * t.thread_columns <= MOST_TOTALS)
 
 
 MOST_TOTALS = 256
 """Bytes of registers for the elements of C that a thread computes."""
 
 
-def grid_of(tile: Tile, rows: int, columns: int) -> tuple[int, int]:
+class Shape(Protocol):
+    """What the choice of a tile depends on: a block's rows and columns of C."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+
+def tile_for(tiles: Sequence[Shape], rows: int, columns: int, depth: int) -> int:
+    """The place of the tile for a product of so many rows and columns.
+
+    The last of `tiles` is for deep products of few blocks, the one before for the others. None is
+    taken half of which would do.
+    """
+    last = len(tiles) - (1 if depth >= DEEP else 2)
+    for place, tile in enumerate(tiles[:last]):
+        is_full = tile.rows < 2 * rows and tile.columns < 2 * columns
+        if is_full and blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
+            return place
+    return last
+
+
+def grid_of(tile: Shape, rows: int, columns: int) -> tuple[int, int]:
     """Blocks along the rows and along the columns of C."""
     return max(1, -(-rows // tile.rows)), max(1, -(-columns // tile.columns))
 
 
-def blocks_of(tile: Tile, rows: int, columns: int) -> int:
+def blocks_of(tile: Shape, rows: int, columns: int) -> int:
     """Blocks in all."""
     down, across = grid_of(tile, rows, columns)
     return down * across
@@ -145,6 +165,33 @@ def share_of(tile: Tile, extent: int) -> int:
     return extent * tile.depth // tile.group
 
 
+def writer(type_name: str, wide: bool, finish: Any) -> Any:
+    """``write(totals, begin, c, row, column, columns, first, second, numbers)``.
+
+    It writes what `finish` makes of neighbours in a row of C, as many as a wide load brings: of
+    `totals`, a thread's own, from `begin` on. The parameters are those of `product`.
+    """
+    item, lanes = getattr(types, type_name), lanes_of(type_name)
+
+    @device
+    def write(totals, begin, c, row, column, columns, first, second, numbers):
+        at = row * columns + column
+        if wide:
+            results = cuda.local.array(lanes, item, alignment=16)
+            if column < columns:
+                for j in range(lanes):
+                    total = totals[begin + j]
+                    results[j] = finish(total, row, column + j, columns, first, second, numbers)
+                copy_wide(c, at, results, 0)
+        else:
+            for j in range(lanes):
+                if column + j < columns:
+                    total = totals[begin + j]
+                    c[at + j] = finish(total, row, column + j, columns, first, second, numbers)
+
+    return write
+
+
 def product(
     type_name: str,
     tile: Tile,
@@ -185,28 +232,17 @@ def product(
     # read neighbouring words of shared memory.
     row_groups, column_groups = thread_rows // lanes, thread_columns // lanes
     row_step, column_step = tile_rows // row_groups, tile_columns // column_groups
-    zero = real(0)
+    zero, write = real(0), writer(type_name, wide, finish)
 
     @device
     def write_row(i, totals, c, rows, columns, row_begin, column_begin, first, second, numbers):
         """Write what the thread has of the i-th of its rows."""
-        results = cuda.local.array(lanes, item, alignment=16)
         row = row_begin + i // lanes * row_step + i % lanes
         if row >= rows:
             return
         for g in range(column_groups):
-            column = column_begin + g * column_step
-            for j in range(lanes):
-                if column + j < columns:
-                    total = totals[i * thread_columns + g * lanes + j]
-                    results[j] = finish(total, row, column + j, columns, first, second, numbers)
-            at = row * columns + column
-            if wide and column < columns:
-                copy_wide(c, at, results, 0)
-            else:
-                for j in range(lanes):
-                    if column + j < columns:
-                        c[at + j] = results[j]
+            begin, column = i * thread_columns + g * lanes, column_begin + g * column_step
+            write(totals, begin, c, row, column, columns, first, second, numbers)
 
     write_rows = unrolled(write_row, thread_rows)
 

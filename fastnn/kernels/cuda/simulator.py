@@ -1,30 +1,30 @@
-"""Numba's CUDA simulator, and what it lacks: ways for a warp's threads to talk to each other.
+"""Numba's CUDA simulator, with what it lacks, and a block's threads as greenlets.
 
-Each thread is a Python thread here; those of a warp meet twice, once to lay down what they have
-and once when all have read it.
+Numba's own runs each thread of a block as one of Python's, and looks all the time which of them
+wait; here they take turns, each until it waits for others. What it lacks is ways for a warp's
+threads to talk to each other. Shared and local memory begins as NaN in every block.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
-import threading
 from typing import Any
 
 import numpy as np
+from greenlet import getcurrent, greenlet
 from numba.cuda.simulator import kernel as running
-from numba.cuda.simulator.kernel import BlockThread
-from numba.cuda.simulator.kernelapi import FakeCUDALocal, FakeCUDAModule, FakeCUDAShared
+from numba.cuda.simulator.kernelapi import Dim3, FakeCUDALocal, FakeCUDAModule, FakeCUDAShared
 from numba.np import numpy_support
 
 WARP = 32
 
+BLOCK = -1
+"""What a thread waits for that waits for its whole block; else the number of its warp."""
+
 
 class _Cuda:
-    """What ``cuda`` is to the kernel that runs.
-
-    The simulator itself puts it among a function's globals while that is called: with many threads
-    in one device function, the first to leave would take it from the others.
-    """
+    """What ``cuda`` is to the kernel that runs."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(running._get_kernel_context(), name)
@@ -33,32 +33,77 @@ class _Cuda:
 cuda: Any = _Cuda()
 """Stands in kernels for the module of this name."""
 
-_making = threading.Lock()
+
+class _Thread(greenlet):
+    """A thread of a block."""
+
+    def __init__(self, block: _Block, place: tuple[int, ...], number: int) -> None:
+        super().__init__(self._run)
+        self.block, self.threadIdx = block, Dim3(*place)
+        self.warp, self.lane = divmod(number, WARP)
+        self.waits_for: int | None = None
+        self.exchanges = 0
+
+    def _run(self) -> None:
+        with np.errstate(all="ignore"):  # a GPU warns of nothing
+            self.block.function(*self.block.arguments)
+
+    def wait(self, for_whom: int) -> None:
+        """Let the others go on until all of the block, or of the warp, wait likewise."""
+        self.waits_for = for_whom
+        self.parent.switch()
 
 
-class _Warp:
-    """The meeting place of the threads of one warp."""
+class _Block:
+    """A block under way: takes the place of Numba's ``BlockManager``."""
 
-    def __init__(self, size: int) -> None:
-        self.barrier, self.values = threading.Barrier(size), [None] * size
+    def __init__(
+        self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], debug: bool
+    ) -> None:
+        self.function, self._shape = function, block
+
+    def run(self, place: tuple[int, ...], *arguments: Any) -> None:
+        """Run all threads to their end."""
+        self.blockIdx, self.arguments = Dim3(*place), arguments
+        running._get_kernel_context().shared._allocations.clear()
+        x, y, z = self._shape
+        places = itertools.product(range(z), range(y), range(x))
+        threads = [_Thread(self, p[::-1], number) for number, p in enumerate(places)]
+        warps = range(-(-len(threads) // WARP))
+        # What each lane gives, of two exchanges in turn: who is ahead of another is so by one.
+        self.given = [[[None] * WARP, [None] * WARP] for _ in warps]
+        while threads:
+            ready = [thread for thread in threads if thread.waits_for is None]
+            if not ready:
+                raise RuntimeError("threads of a block wait for each other at different places")
+            for thread in ready:
+                thread.switch()
+            # The other way round next time: nothing may depend on who comes first.
+            threads = [thread for thread in reversed(threads) if not thread.dead]
+            self._release(threads)
+
+    def _release(self, threads: list[_Thread]) -> None:
+        """Let go on those who wait for nobody any more."""
+        if all(thread.waits_for == BLOCK for thread in threads):
+            for thread in threads:
+                thread.waits_for = None
+        of_warp: dict[int, list[_Thread]] = {}
+        for thread in threads:
+            of_warp.setdefault(thread.warp, []).append(thread)
+        for number, own in of_warp.items():
+            if all(thread.waits_for == number for thread in own):
+                for thread in own:
+                    thread.waits_for = None
 
 
 def exchange(value: Any) -> tuple[list[Any], int]:
     """What every lane of the warp has given, and the caller's lane."""
-    thread: Any = threading.current_thread()
-    manager = thread._manager
-    number, lane = divmod(thread.thread_id, WARP)
-    with _making:
-        warps = manager.__dict__.setdefault("warps", {})
-        if number not in warps:
-            x, y, z = manager._block_dim
-            warps[number] = _Warp(min(WARP, x * y * z - WARP * number))
-    warp = warps[number]
-    warp.values[lane] = value
-    warp.barrier.wait()
-    values = list(warp.values)
-    warp.barrier.wait()
-    return values, lane
+    thread: Any = getcurrent()
+    given = thread.block.given[thread.warp][thread.exchanges % 2]
+    thread.exchanges += 1
+    given[thread.lane] = value
+    thread.wait(thread.warp)
+    return list(given), thread.lane
 
 
 def _poisoned(shape: Any, dtype: Any) -> Any:
@@ -76,20 +121,24 @@ def _shared_array(self: Any, shape: int, dtype: Any, alignment: int | None = Non
     """The block's array that is made on the caller's line."""
     caller = sys._getframe(1)
     place = caller.f_code.co_filename, caller.f_lineno
-    with _making:
-        if place not in self._allocations:
-            self._allocations[place] = _poisoned(shape, dtype)
-        return self._allocations[place]
+    if place not in self._allocations:
+        self._allocations[place] = _poisoned(shape, dtype)
+    return self._allocations[place]
+
+
+def _of_lane(values: list[Any], lane: int, own: Any) -> Any:
+    """What a lane has given; of one that there is not, the caller's."""
+    return own if not 0 <= lane < WARP or values[lane] is None else values[lane]
 
 
 def _shuffle_xor(module: Any, mask: int, value: Any, other: int) -> Any:
     values, lane = exchange(value)
-    return values[lane ^ other] if lane ^ other < len(values) else value
+    return _of_lane(values, lane ^ other, value)
 
 
 def _shuffle_down(module: Any, mask: int, value: Any, delta: int) -> Any:
     values, lane = exchange(value)
-    return values[lane + delta] if lane + delta < len(values) else value
+    return _of_lane(values, lane + delta, value)
 
 
 def _shuffle(module: Any, mask: int, value: Any, source: int) -> Any:
@@ -106,24 +155,14 @@ def _syncwarp(module: Any, mask: int = 0xFFFFFFFF) -> None:
     exchange(None)
 
 
-_run_thread = BlockThread.run
+def _syncthreads(module: Any) -> None:
+    getcurrent().wait(BLOCK)
 
 
-def _run_quietly(self: Any) -> None:
-    """Run a thread as a GPU does: floating point warns of nothing.
-
-    A thread that fails lets none of its warp wait for it.
-    """
-    with np.errstate(all="ignore"):  # which is each thread's own
-        _run_thread(self)
-    if self.exception:
-        with _making:
-            warps = list(self._manager.__dict__.get("warps", {}).values())
-        for warp in warps:
-            warp.barrier.abort()
-
-
-BlockThread.run = _run_quietly
+running.BlockManager = _Block
+FakeCUDAModule.threadIdx = property(lambda module: getcurrent().threadIdx)
+FakeCUDAModule.blockIdx = property(lambda module: getcurrent().block.blockIdx)
+FakeCUDAModule.syncthreads = _syncthreads
 FakeCUDAModule.shfl_xor_sync = _shuffle_xor
 FakeCUDAModule.shfl_down_sync = _shuffle_down
 FakeCUDAModule.shfl_sync = _shuffle

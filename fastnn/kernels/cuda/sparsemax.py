@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.cuda.groups import ALL
 from fastnn.kernels.cuda.launch import Kernel
-from fastnn.kernels.cuda.rows import ALL_LANES, Rows, over_rows
+from fastnn.kernels.cuda.rows import Rows, over_rows
 from fastnn.kernels.cuda.softmax import row_largest
 from fastnn.kernels.cuda.target import cuda, device
 
@@ -41,7 +42,7 @@ def row_threshold(rows: Rows) -> Any:
         largest = largest_of(place, z)
         threshold, last, goes_on = -one, no_count, True
         # Until each row of the warp has its own: no lane may miss a step across the lanes.
-        while cuda.ballot_sync(ALL_LANES, goes_on) != 0:
+        while cuda.ballot_sync(ALL, goes_on) != 0:
             count, total = fold(place, z, z, (nothing, zero), (largest, threshold))
             # Equal, or more: a threshold that was rounded down lets one in again. A row beyond the
             # batch's has none.
