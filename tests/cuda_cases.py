@@ -90,7 +90,8 @@ def launch(
 
     work: list[Work] = [launched(call)]
     if by_library:
-        product, rest = blas.product_of(call, example.rows, address_of), blas.rest_of(call)
+        product = blas.product_of(call, example.rows, address_of, precision)
+        rest = blas.rest_of(call)
         assert product is not None
         assert device.library.supports(product)
         work = [product, *([] if rest is None else [launched(rest)])]

@@ -21,6 +21,7 @@ from fastnn.engine.cuda.device import CudaError
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.engine.operands import Call
+from fastnn.kernels.cuda.launch import PRECISIONS
 from kernel_cases import CASES, DTYPES, Draw
 
 pytestmark = pytest.mark.skipif(
@@ -156,6 +157,17 @@ def test_what_the_library_cannot_do_is_ours(device: SimulatedDevice, fake: FakeC
     assert len(fake.products) == 2 * 5
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_factors_are_rounded_as_the_model_wants(
+    device: SimulatedDevice, fake: FakeCublasLt, precision: str
+) -> None:
+    x, y = data()
+    model = network(device)
+    model.precision = precision
+    model.train_on_batch(x, y)
+    assert fake.computed_in == {blas._COMPUTE["float32", precision]}
+
+
 def test_divergence_is_met_though_the_library_sees_no_flag(
     device: SimulatedDevice, fake: FakeCublasLt
 ) -> None:
@@ -182,10 +194,15 @@ def test_its_numbers_are_nvidias() -> None:
     import nvmath
     from nvmath.bindings import cublas
 
-    for name, (number, compute) in blas._TYPES.items():
-        letters = name.removeprefix("float")
-        assert number == nvmath.CudaDataType[f"CUDA_R_{letters}F"]
-        assert compute == cublas.ComputeType[f"COMPUTE_{letters}F"]
+    for name, number in blas._TYPES.items():
+        assert number == nvmath.CudaDataType[f"CUDA_R_{name.removeprefix('float')}F"]
+    compute = {
+        ("float32", "fp32"): cublas.ComputeType.COMPUTE_32F,
+        ("float32", "tf32"): cublas.ComputeType.COMPUTE_32F_FAST_TF32,
+        ("float32", "bf16"): cublas.ComputeType.COMPUTE_32F_FAST_16BF,
+        ("float64", "fp32"): cublas.ComputeType.COMPUTE_64F,
+    }
+    assert compute == blas._COMPUTE
     assert blas._NOT_SUPPORTED == cublas.Status.NOT_SUPPORTED
 
 

@@ -110,7 +110,7 @@ class Linked:
 
     def _product(self, call: Call, address_of: Callable[[Any], int]) -> blas.BlasCall | None:
         """A call as a product that the library has an algorithm for, if it is one."""
-        product = blas.product_of(call, self.program.rows, address_of)
+        product = blas.product_of(call, self.program.rows, address_of, self._precision)
         library = self.device.library if product is not None else None
         return product if product is not None and library and library.supports(product) else None
 
