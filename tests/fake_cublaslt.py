@@ -16,7 +16,7 @@ import numpy as np
 from nvmath.bindings import cublasLt as nvidia
 
 TYPES = {0: "float32", 1: "float64"}
-COMPUTE = {68: "float32", 70: "float64", 75: "float32", 77: "float32"}
+COMPUTE = {68: "float32", 75: "float32", 77: "float32", 70: "float64"}
 WORKSPACE_WANTED = 1 << 20
 
 
@@ -42,8 +42,8 @@ class FakeCublasLt:
         Names of epilogues that there is no algorithm for.
     chosen, products : list of str
         Epilogues of all products that an algorithm was asked for, and that were begun.
-    computes : set of int
-        ``cublasComputeType_t`` of all descriptions; nothing is rounded for any.
+    computed_in : set of int
+        The ``cublasComputeType_t`` of the latter: here factors are not rounded.
     """
 
     cuBLASLtError = CublasError
@@ -62,7 +62,7 @@ class FakeCublasLt:
         self.failing: int | None = None
         self.chosen: list[str] = []
         self.products: list[str] = []
-        self.computes: set[int] = set()
+        self.computed_in: set[int] = set()
         self._objects: dict[int, Any] = {}
         self._numbers = itertools.count(1)
 
@@ -78,8 +78,7 @@ class FakeCublasLt:
 
     def matmul_desc_create(self, compute: int, scale: int) -> int:
         assert COMPUTE[compute] == TYPES[scale]
-        self.computes.add(compute)
-        return self._new({"type": TYPES[scale]})
+        return self._new({"type": TYPES[scale], "compute": compute})
 
     def matmul_desc_set_attribute(self, desc: int, attribute: int, at: int, size: int) -> None:
         name = self.MatmulDescAttribute(attribute)
@@ -176,6 +175,7 @@ class FakeCublasLt:
         assert scales == [1.0, 0.0]
         epilogue = self.Epilogue(description["EPILOGUE"]).name
         self.products.append(epilogue)
+        self.computed_in.add(description["compute"])
 
         def work() -> None:
             self._multiply(description, epilogue, vector, (a, layout_a), (b, layout_b), d, layout_d)

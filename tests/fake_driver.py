@@ -158,10 +158,6 @@ class FakeDriver:
     def cuCtxSetCurrent(self, context: Any) -> None:
         self._context.current = int(context)
 
-    @of_driver
-    def cuCtxSynchronize(self) -> None:
-        self._finish()
-
     # Memory.
 
     @of_driver

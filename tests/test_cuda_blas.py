@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("nvmath", reason="nvmath-python is not installed")
 
+import cuda_cases
 import fastnn
 from fake_cublaslt import FakeCublasLt
 from fastnn.engine.cuda import blas
@@ -20,20 +21,21 @@ from fastnn.engine.cuda.device import CudaError
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.engine.operands import Call
-from helpers import assert_close
-from kernel_cases import CASES, DTYPES, Draw, Watched, poison
+from fastnn.kernels.cuda.launch import PRECISIONS
+from kernel_cases import CASES, DTYPES, Draw
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
 )
 
 LENGTHS = {"N": 12, "I": 20, "O": 8, "F": 1, "C": 1, "P": 1}
-ALL_ALIGNED = {"float32": 1, "float64": 1}
+EVERY_LENGTH = {"float32": 1, "float64": 1}
 
 # The epilogue by which an op does all that it does; each example draws ReLU or not.
 EPILOGUES = [
     ("dense_forward", "", {"BIAS", "RELU_BIAS"}),
     ("dense_forward", "b", {"DEFAULT", "RELU"}),
+    ("dense_backward_input", "", {"DEFAULT"}),  # and a kernel of ours
     ("dense_backward_input", "gate", {"DEFAULT"}),
     ("dense_backward_kernel", "", {"BGRADA"}),
     ("dense_backward_kernel", "db", {"DEFAULT"}),
@@ -42,7 +44,7 @@ EPILOGUES = [
 
 @pytest.fixture(autouse=True)
 def every_length_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "LEAST_LENGTH", ALL_ALIGNED)
+    monkeypatch.setattr(blas, "LEAST_LENGTH", EVERY_LENGTH)
 
 
 @pytest.fixture
@@ -57,20 +59,6 @@ def device(fake: FakeCublasLt) -> SimulatedDevice:
     return device
 
 
-def watched_call(example: Any, shift: int = 0) -> tuple[Call, dict[str, Watched]]:
-    """An example's op, its arrays between margins."""
-    watched = {n: Watched(v, shift) for n, v in example.inputs.items() if v is not None}
-    for name, value in example.expected().items():
-        nothing = np.full(value.shape, poison(example.dtype), example.dtype)
-        watched[name] = Watched(nothing, shift)
-    arrays = {name: w.array for name, w in watched.items()}
-    return Call(example.name, arrays | example.scalars), watched
-
-
-def address_of(array: Any) -> int:
-    return int(array.ctypes.data)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "without", "epilogues"), EPILOGUES)
 def test_product_is_the_oracle(
@@ -78,44 +66,27 @@ def test_product_is_the_oracle(
 ) -> None:
     for seed in range(6):
         example = CASES[name](Draw(name, dtype, seed, dict(LENGTHS), without))
-        call, watched = watched_call(example)
-        product = blas.product_of(call, LENGTHS["N"], address_of)
-        assert product is not None
-        assert blas.rest_of(call) is None
-        assert device.library.supports(product)
-        device.prepare([product]).run()
-        for output, value in example.expected().items():
-            actual = watched[output].array.astype(np.float64)
-            assert_close(actual, value, dtype, example.scale)
-        for operand, w in watched.items():
-            (w.assert_margins_kept if operand in example.expected() else w.assert_kept)()
+        cuda_cases.check(device, example, by_library=True)
     assert set(fake.products) == epilogues
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_gate_is_left_to_a_kernel_of_ours(dtype: str) -> None:
-    example = CASES["dense_backward_input"](
-        Draw("dense_backward_input", dtype, 0, dict(LENGTHS), "")
-    )
-    call, watched = watched_call(example)
-    rest = blas.rest_of(call)
-    assert rest is not None
-    assert rest.key == ("relu_backward", dtype)
-    dx, gate = watched["dx"].array, watched["gate"].array
-    assert [rest.arrays[name] is array for name, array in (("dx", dx), ("dy", dx), ("y", gate))]
-
-
 def test_narrow_or_unaligned_products_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    example = CASES["dense_forward"](Draw("dense_forward", "float32", 0, dict(LENGTHS), ""))
-    aligned, _ = watched_call(example)
-    assert blas.product_of(aligned, 12, address_of) is not None
-    shifted, _ = watched_call(example, shift=1)
-    assert blas.product_of(shifted, 12, address_of) is None
-    for least, is_wide in ((8, True), (9, False)):
+    arrays = {"y": (12, 8), "x": (12, 20), "w": (20, 8)}
+    given = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
+    addresses = {id(array): 64 * place for place, array in enumerate(given.values(), 1)}
+
+    def is_wide(op: str, operands: dict[str, Any]) -> bool:
+        call = Call(op, operands)
+        return blas.product_of(call, 12, lambda array: addresses[id(array)]) is not None
+
+    assert is_wide("dense_forward", given)
+    assert not is_wide("relu_forward", {"y": given["y"], "x": given["y"]})
+    for least, wide in ((8, True), (9, False)):
         monkeypatch.setattr(blas, "LEAST_LENGTH", {"float32": least})
-        assert (blas.product_of(aligned, 12, address_of) is not None) == is_wide
-    assert blas.product_of(Call("relu_forward", {"y": np.ones((9, 9)), "x": np.ones((9, 9))}), 9,
-                           address_of) is None  # fmt: skip
+        assert is_wide("dense_forward", given) == wide
+    monkeypatch.setattr(blas, "LEAST_LENGTH", EVERY_LENGTH)
+    addresses[id(given["w"])] += 4
+    assert not is_wide("dense_forward", given)
 
 
 # Models
@@ -174,17 +145,6 @@ def test_predictions_of_fewer_rows_are_ours(device: SimulatedDevice, fake: FakeC
     assert len(fake.products) == 3
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_the_library_is_told_the_precision(
-    device: SimulatedDevice, fake: FakeCublasLt, precision: str
-) -> None:
-    x, _ = data()
-    model = network(device)
-    model.precision = precision
-    model.predict(x, batch_size=16)
-    assert fake.computes == {blas._COMPUTE["float32"][precision]}
-
-
 def test_what_the_library_cannot_do_is_ours(device: SimulatedDevice, fake: FakeCublasLt) -> None:
     x, y = data()
     fake.unsupported = {"BGRADA"}
@@ -195,6 +155,17 @@ def test_what_the_library_cannot_do_is_ours(device: SimulatedDevice, fake: FakeC
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert "BGRADA" not in fake.products
     assert len(fake.products) == 2 * 5
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_factors_are_rounded_as_the_model_wants(
+    device: SimulatedDevice, fake: FakeCublasLt, precision: str
+) -> None:
+    x, y = data()
+    model = network(device)
+    model.precision = precision
+    model.train_on_batch(x, y)
+    assert fake.computed_in == {blas._COMPUTE["float32", precision]}
 
 
 def test_divergence_is_met_though_the_library_sees_no_flag(
@@ -223,13 +194,15 @@ def test_its_numbers_are_nvidias() -> None:
     import nvmath
     from nvmath.bindings import cublas
 
-    suffixes = {"fp32": "", "tf32": "_FAST_TF32", "bf16": "_FAST_16BF"}
     for name, number in blas._TYPES.items():
-        letters = name.removeprefix("float")
-        assert number == nvmath.CudaDataType[f"CUDA_R_{letters}F"]
-        for precision, compute in blas._COMPUTE[name].items():
-            kind = f"COMPUTE_{letters}F{suffixes[precision]}"
-            assert compute == cublas.ComputeType[kind]
+        assert number == nvmath.CudaDataType[f"CUDA_R_{name.removeprefix('float')}F"]
+    compute = {
+        ("float32", "fp32"): cublas.ComputeType.COMPUTE_32F,
+        ("float32", "tf32"): cublas.ComputeType.COMPUTE_32F_FAST_TF32,
+        ("float32", "bf16"): cublas.ComputeType.COMPUTE_32F_FAST_16BF,
+        ("float64", "fp32"): cublas.ComputeType.COMPUTE_64F,
+    }
+    assert compute == blas._COMPUTE
     assert blas._NOT_SUPPORTED == cublas.Status.NOT_SUPPORTED
 
 

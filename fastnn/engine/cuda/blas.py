@@ -37,13 +37,15 @@ ALIGNMENT = 16
 _MOST_ALIGNMENT = 256
 
 _TYPES = {"float32": 0, "float64": 1}
-"""``cudaDataType`` of arrays."""
+"""``cudaDataType`` of the arrays."""
 
 _COMPUTE = {
-    "float32": {"fp32": 68, "tf32": 77, "bf16": 75},
-    "float64": {"fp32": 70},
+    ("float32", "fp32"): 68,
+    ("float32", "tf32"): 77,
+    ("float32", "bf16"): 75,
+    ("float64", "fp32"): 70,
 }
-"""``cublasComputeType_t`` of products, by what their factors may be rounded to."""
+"""``cublasComputeType_t`` by the arrays' type and what factors may be rounded to."""
 
 _NOT_SUPPORTED = 15
 """The ``cublasStatus_t`` of what no algorithm is known for."""
@@ -55,6 +57,8 @@ class Shape(NamedTuple):
     Parameters
     ----------
     type_name : str
+    precision : str
+        What the factors may be rounded to, one of `launch.PRECISIONS`.
     rows, columns, depth : int
         Of D, and the length that is summed over.
     transposed_a, transposed_b : bool
@@ -63,11 +67,10 @@ class Shape(NamedTuple):
         The name of an ``Epilogue`` of the library's.
     alignments : tuple of int
         What the addresses of A, B and D are multiples of.
-    precision : str
-        What the factors may be rounded to, see `launch.PRECISIONS`.
     """
 
     type_name: str
+    precision: str
     rows: int
     columns: int
     depth: int
@@ -75,7 +78,6 @@ class Shape(NamedTuple):
     transposed_b: bool
     epilogue: str
     alignments: tuple[int, int, int]
-    precision: str = "fp32"
 
 
 class BlasCall(NamedTuple):
@@ -99,8 +101,7 @@ def product_of(
     at = {name: 0 if array is None else address_of(array) for name, array in arrays.items()}
     if min(lengths) < LEAST_LENGTH[type_name] or any(a % ALIGNMENT for a in at.values()):
         return None
-    product = _PRODUCTS[call.key[0]](call, type_name, *lengths, at)
-    return product._replace(shape=product.shape._replace(precision=precision))
+    return _PRODUCTS[call.key[0]](call, (type_name, precision), *lengths, at)
 
 
 def rest_of(call: Call) -> Call | None:
@@ -113,35 +114,36 @@ def rest_of(call: Call) -> Call | None:
 
 
 Addresses = dict[str, int]
+Kind = tuple[str, str]
 
 
 def _forward(
-    call: Call, type_name: str, rows: int, inputs: int, outputs: int, at: Addresses
+    call: Call, kind: Kind, rows: int, inputs: int, outputs: int, at: Addresses
 ) -> BlasCall:
     """``yᵀ = wᵀ·xᵀ + b``."""
     relu = "RELU" if call.scalars["relu"] else ""
     epilogue = "_".join(filter(None, [relu, "BIAS" if at["b"] else ""])) or "DEFAULT"
     addresses = at["w"], at["x"], at["y"]
-    shape = Shape(type_name, outputs, rows, inputs, False, False, epilogue, _aligned(addresses))
+    shape = Shape(*kind, outputs, rows, inputs, False, False, epilogue, _aligned(addresses))
     return BlasCall(shape, *addresses, at["b"])
 
 
 def _backward_input(
-    call: Call, type_name: str, rows: int, inputs: int, outputs: int, at: Addresses
+    call: Call, kind: Kind, rows: int, inputs: int, outputs: int, at: Addresses
 ) -> BlasCall:
     """``dxᵀ = w·dyᵀ``."""
     addresses = at["w"], at["dy"], at["dx"]
-    shape = Shape(type_name, inputs, rows, outputs, True, False, "DEFAULT", _aligned(addresses))
+    shape = Shape(*kind, inputs, rows, outputs, True, False, "DEFAULT", _aligned(addresses))
     return BlasCall(shape, *addresses, 0)
 
 
 def _backward_kernel(
-    call: Call, type_name: str, rows: int, inputs: int, outputs: int, at: Addresses
+    call: Call, kind: Kind, rows: int, inputs: int, outputs: int, at: Addresses
 ) -> BlasCall:
     """``dwᵀ = dyᵀ·x``, and the sums of the rows of A, which is dyᵀ."""
     epilogue = "BGRADA" if at["db"] else "DEFAULT"
     addresses = at["dy"], at["x"], at["dw"]
-    shape = Shape(type_name, outputs, inputs, rows, False, True, epilogue, _aligned(addresses))
+    shape = Shape(*kind, outputs, inputs, rows, False, True, epilogue, _aligned(addresses))
     return BlasCall(shape, *addresses, at["db"])
 
 
@@ -180,7 +182,8 @@ class Library:
 
     def __init__(self, device: Device, binding: Any) -> None:
         self._device, self._binding = device, binding
-        self._handle = self._ask(binding.create)
+        with device.context():
+            self._handle = self._ask(binding.create)
         self._workspace = device.allocate(WORKSPACE_BYTES)
         self._plans: dict[Shape, _Plan | None] = {}
         self._lock = threading.Lock()
@@ -213,7 +216,7 @@ class Library:
 
     def _plan(self, call: BlasCall) -> _Plan | None:
         shape, binding = call.shape, self._binding
-        number, compute = _TYPES[shape.type_name], _COMPUTE[shape.type_name][shape.precision]
+        number, compute = _TYPES[shape.type_name], _COMPUTE[shape.type_name, shape.precision]
         description = self._ask(binding.matmul_desc_create, compute, number)
         attribute = binding.MatmulDescAttribute
         self._set("matmul_desc", description, attribute.TRANSA, shape.transposed_a)
@@ -290,5 +293,4 @@ def opened(device: Device) -> Library | None:
         cublasLt.get_version()  # loads the library
     except (ImportError, RuntimeError):
         return None
-    with device.context():
-        return Library(device, cublasLt)
+    return Library(device, cublasLt)

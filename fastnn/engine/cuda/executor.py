@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+KEPT_GRAPHS = 8
+"""Graphs that a linked program keeps: arrays that lie on a GPU come back to a few places."""
+
 _FIRST_STEPS = 8
 """Steps of the first slice, from whose duration follow those of the next."""
 
@@ -54,8 +57,7 @@ class Linked:
         self._state = self.device.allocate(8 * STATE_SLOTS)
         self._held: dict[str, Memory] = {}
         self._bound: dict[str, Bound] = {}
-        self._graph: Graph | None = None
-        self._whole: Graph | None = None
+        self._graphs: dict[tuple[tuple[str, Bound], ...], tuple[Graph, Graph]] = {}
 
     def wanted(self, name: str, size: int) -> int:
         """How much more device memory `place` would take."""
@@ -72,13 +74,20 @@ class Linked:
 
     def bind(self, arrays: Mapping[str, Bound], report: Report | None = None) -> None:
         """Let the program find its outside arrays at these places; `report`: see `prepare`."""
-        if self._graph is None or arrays != self._bound:
-            self._bound = dict(arrays)
-            launches, by_library = self._launches(), self._launches(whole=True)
-            self._graph = self.device.prepare(launches, report)
-            self._whole = None
-            if by_library != launches:
-                self._whole = self.device.prepare(by_library, report)
+        self._bound = dict(arrays)
+        places = tuple(self._bound.items())
+        kept = self._graphs.pop(places, None)
+        while len(self._graphs) >= KEPT_GRAPHS:
+            del self._graphs[next(iter(self._graphs))]
+        self._graphs[places] = self._graph, self._whole = kept or self._prepared(report)
+
+    def _prepared(self, report: Report | None) -> tuple[Graph, Graph]:
+        """Graphs of a step of any number of rows, and of all that the program has."""
+        launches, by_library = self._launches(), self._launches(whole=True)
+        graph = self.device.prepare(launches, report)
+        if by_library == launches:
+            return graph, graph
+        return graph, self.device.prepare(by_library, report)
 
     def _launches(self, whole: bool = False) -> list[Work]:
         """What a step consists of; if its batch is `whole`, wide products are the library's."""
@@ -122,8 +131,7 @@ class Linked:
 
     def run(self, steps: int, whole: int) -> None:
         """Begin to do so many steps, of which the first `whole` take all of the program's rows."""
-        assert self._graph is not None
-        (self._whole or self._graph).run(whole)
+        self._whole.run(whole)
         self._graph.run(steps - whole)
 
     def write_state(self, state: npt.NDArray[np.int64]) -> None:

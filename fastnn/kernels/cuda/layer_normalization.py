@@ -31,8 +31,8 @@ from fastnn.kernels.cuda.target import cuda, device, unrolled
 from fastnn.kernels.normalization import KEPT, slices_of
 from fastnn.kernels.signatures import ITEM_BYTES
 
-HELD_BYTES = 128
-"""Bytes of a row that one thread holds at most."""
+MOST_PIECES = 8
+"""Pieces of a row that one thread holds at most: with 16, there are too few registers."""
 
 MOST_THREADS = 512
 """Threads of a block at most: each then may have 128 registers."""
@@ -58,14 +58,13 @@ def _group(type_name: str, columns: int, aligned: bool) -> tuple[int, int, bool]
     """
     wide = columns > 0 and is_wide(type_name, aligned, columns)
     run = lanes_of(type_name) if wide else 1
-    most = HELD_BYTES // (ITEM_BYTES[type_name] * run)
     size = power_of_two(-(-columns // run), 1, WARP)
     if columns == 0:
         return WARP, 0, False
-    while columns > size * run * most and size < MOST_THREADS:
+    while columns > size * run * MOST_PIECES and size < MOST_THREADS:
         size *= 2
     pieces = -(-columns // (size * run))
-    return size, pieces if pieces <= most else 0, wide
+    return size, pieces if pieces <= MOST_PIECES else 0, wide
 
 
 def _for_pieces(body: Any, pieces: int, stride: int) -> Any:
