@@ -288,7 +288,8 @@ def word(shared, index):
 # and adding, both by constants: so each takes one instruction, and no register from slice to slice.
 
 
-def _fragments(layout: Layout, precision: Precision, depth_runs: bool) -> Fragments:
+def fragments_of(layout: Layout, precision: Precision, depth_runs: bool) -> Fragments:
+    """How a warp takes its fragments of a factor that lies so."""
     index, lines = layout.index, 2 * precision.run
     width = layout.chunks * CHUNK
 
@@ -367,8 +368,8 @@ def product(
     commit = commit_copies if is_copied else _nothing
     arrive = wait_for_copies(ahead - 1) if is_copied else _nothing
     settle = wait_for_copies(0) if is_copied else _nothing
-    first_a, fragments_a = _fragments(layout_a, precision, depth_runs_in_a)
-    first_b, fragments_b = _fragments(layout_b, precision, depth_runs_in_b)
+    first_a, fragments_a = fragments_of(layout_a, precision, depth_runs_in_a)
+    first_b, fragments_b = fragments_of(layout_b, precision, depth_runs_in_b)
     multiply_blocks = precision.multiply
     size_a, size_of_both = layout_a.words, layout_a.words + layout_b.words
     shared_size = stages * groups * size_of_both
