@@ -1,6 +1,7 @@
 """Kept reports: where the newest of a kind is, and what they share.
 
-A report of a whole run is ``benchmarks/results/<kind>-<date>.json``.
+A report of a whole run is ``benchmarks/results/<kind>-<date>.json``; of a GPU the card's name stands
+before the date.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def newest(kind: str, folder: Path = RESULTS) -> Path:
     FileNotFoundError
         If there is none.
     """
-    found = sorted(folder.glob(f"{kind}-????-??-??.json"))
+    found = sorted(folder.glob(f"{kind}-*????-??-??.json"), key=lambda path: path.stem[-10:])
     if not found:
         raise FileNotFoundError(f"no {kind}-<date>.json in {folder}")
     return found[-1]

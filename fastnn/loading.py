@@ -20,6 +20,7 @@ from fastnn import (
     schedules,
     serialization,
 )
+from fastnn.engine import devices
 from fastnn.layers.base import Layer, places
 from fastnn.model import Sequential
 from fastnn.training.resuming import PREFIX
@@ -76,6 +77,7 @@ def _model(file: serialization.File, custom: dict[str, Any]) -> Sequential:
             checks.finite(array.reshape(-1), name, array.dtype.name)
     model._take_counts(described)
     model.preprocessing = described.get("preprocessing")
+    model.precision = devices.checked_precision(described.get("precision", "fp32"), model.dtype)
     return model
 
 

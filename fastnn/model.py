@@ -43,6 +43,12 @@ class Sequential(Network):
     device : {"cpu", "cuda", "auto"}
         Where it runs.
     name : str, optional
+    precision : {"fp32", "tf32", "bf16"}
+        What the factors of dense layers' products are rounded to on a GPU, where tensor cores
+        multiply them: tf32 keeps 11 bits of their mantissa, bf16 8. Sums, weights, gradients and
+        all else stay float32, and so must `dtype` be. A CPU has no tensor cores: together with
+        ``device="cpu"`` these two are refused; a model that comes to the CPU all the same, because
+        "auto" finds no GPU, out of a file or by `to`, computes in fp32 there.
 
     Attributes
     ----------
@@ -70,8 +76,9 @@ class Sequential(Network):
         seed: int | None = None,
         device: str = "cpu",
         name: str | None = None,
+        precision: str = "fp32",
     ) -> None:
-        super().__init__(layers, input_shape, dtype, seed, device, name)
+        super().__init__(layers, input_shape, dtype, seed, device, name, precision)
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: losses.Loss | None = None
         self.metrics: list[metrics_module.Metric] = []
@@ -386,6 +393,7 @@ class Sequential(Network):
         return {
             "name": self.name,
             "dtype": self.dtype,
+            "precision": self.precision,
             "seed": self.seed,
             "input_shape": list(self.input_shape or ()),
             "layers": [serialization.describe(layer) for layer in self.layers],

@@ -59,9 +59,15 @@ class Network:
         seed: int | None,
         device: str,
         name: str | None,
+        precision: str,
     ) -> None:
         if not isinstance(dtype, str) or dtype not in DTYPES:
             raise ValueError(f"Sequential: dtype must be one of {DTYPES}, got {dtype!r}")
+        self.precision = devices.checked_precision(precision, dtype)
+        if self.precision != "fp32" and device == "cpu":
+            raise ValueError(
+                f"Sequential: precision={precision!r} is for device='cuda', got device='cpu'"
+            )
         self.dtype, self.name = dtype, name or "sequential"
         self.seed = new_seed() if seed is None else checks.seed("Sequential", seed)
         self.state = cpu.new_state(self.seed)
@@ -89,7 +95,8 @@ class Network:
         """Compute on another device from now on; weights and the optimizer's state go along.
 
         What is kept of the model, and what is written to files, is the host's on every device: the
-        arrays that layers name are those of NumPy, and current wherever no `fit` is under way.
+        arrays that layers name are those of NumPy, and current wherever no `fit` is under way. On
+        the CPU a model computes in fp32, whatever its precision on a GPU.
 
         Parameters
         ----------
@@ -242,7 +249,8 @@ class Network:
     def predict(self, x: Any, batch_size: int = DEFAULT_ROWS, verbose: int | str = 0) -> Any:
         """The network's output for every row of x.
 
-        A row's result does not depend on the rows beside it, or on `batch_size`.
+        A row's result does not depend on the rows beside it, or on `batch_size`; but for its last
+        digits where NVIDIA's library multiplies wide layers on a GPU.
 
         Parameters
         ----------
@@ -412,8 +420,8 @@ class Network:
         mirror = self._mirror
         assert mirror is not None
         made = self._kept(
-            ("cuda", training, rows, hyperparameters, *_kinds(sources)),
-            lambda: CudaStep(step, sources, rows, self.dtype, training, mirror),
+            ("cuda", self.precision, training, rows, hyperparameters, *_kinds(sources)),
+            lambda: CudaStep(step, sources, rows, self.dtype, training, mirror, self.precision),
         )
         return CudaPass(made, sources, state, compiling(verbose, f"{mirror.device.name}, once"))
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.engine import cpu
-from fastnn.engine.cuda.device import Launched, at_most, launch_of
+from fastnn.engine.cuda import blas
+from fastnn.engine.cuda.device import Launched, Work, at_most, launch_of
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
@@ -48,10 +49,11 @@ def launch(
     phase: int = s.GRADIENT,
     flag: int = 0,
     precision: str = "fp32",
+    by_library: bool = False,
 ) -> Done:
     """Launch an example's op, at position 0, in that phase, where that flag has been raised.
 
-    Factors of products may be rounded to that precision.
+    Factors of products may be rounded to that precision, or the library may multiply them.
     Where the kernel takes any grid, of at most so many `blocks` along x and so many `threads`.
     """
     watched = {n: Watched(v, shift) for n, v in example.inputs.items() if v is not None}
@@ -75,11 +77,24 @@ def launch(
     state_memory = device.allocate(8 * STATE_SLOTS)
     device.write(state_memory.address, state)
     call = Call(example.name, operands | example.scalars)
-    words = call.integers(lambda array: addresses[id(array)], without_product)
     aligned = all(address % 16 == 0 for address in addresses.values())
-    how = _launch(call, example.rows, aligned, precision)
-    how = at_most(call.key, how, blocks, threads)
-    device.prepare([Launched(call.key, how, [*words, phase, 0, state_memory.address])]).run()
+
+    def address_of(array: Any) -> int:
+        return addresses[id(array)]
+
+    def launched(call: Call) -> Launched:
+        words = call.integers(address_of, without_product)
+        how = _launch(call, example.rows, aligned, precision)
+        how = at_most(call.key, how, blocks, threads)
+        return Launched(call.key, how, [*words, phase, 0, state_memory.address])
+
+    work: list[Work] = [launched(call)]
+    if by_library:
+        product, rest = blas.product_of(call, example.rows, address_of), blas.rest_of(call)
+        assert product is not None
+        assert device.library.supports(product)
+        work = [product, *([] if rest is None else [launched(rest)])]
+    device.prepare(work).run()
     for name, w in watched.items():
         device.read(memory[name].address, w.block)
     device.read(state_memory.address, state)

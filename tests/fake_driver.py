@@ -158,10 +158,6 @@ class FakeDriver:
     def cuCtxSetCurrent(self, context: Any) -> None:
         self._context.current = int(context)
 
-    @of_driver
-    def cuCtxSynchronize(self) -> None:
-        self._finish()
-
     # Memory.
 
     @of_driver
@@ -270,6 +266,14 @@ class FakeDriver:
     def _enqueue(self, stream: Any, work: Work) -> None:
         self._stream(stream).append(work)
 
+    def begin_in(self, stream: int, work: Work) -> None:
+        """Begin what another library begins in a stream, or put it into what is being captured."""
+        captured = self.capturing.get(stream)
+        if captured is None:
+            self._enqueue(stream, work)
+        else:
+            captured.append(work)
+
     def _finish(self) -> None:
         for waiting in self.streams.values():
             self._done(waiting)
@@ -318,11 +322,7 @@ class FakeDriver:
         if threads > compiled_for:
             raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
         one = Launched(tuple(key), Launch((x, y), threads, tuple(constants)), list(words))
-        captured = self.capturing.get(int(stream))
-        if captured is None:
-            self._enqueue(stream, lambda: self._run(one))
-        else:
-            captured.append(lambda: self._run(one))
+        self.begin_in(int(stream), lambda: self._run(one))
 
     def _run(self, one: Launched) -> None:
         if "kernel" in self.failing:

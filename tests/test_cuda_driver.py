@@ -20,9 +20,11 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 import fastnn
 from fake_driver import NAME, FakeDriver, Result, compiled
 from fastnn.engine import compiler
-from fastnn.engine.cuda import driver, opening
+from fastnn.engine.cuda import blas, driver, opening
+from fastnn.engine.cuda.blas import Library
 from fastnn.engine.cuda.device import CudaError, Launched
 from fastnn.engine.cuda.driver import CudaDevice
+from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
 from fastnn.kernels.cuda.slots import STATE_SLOTS
@@ -51,8 +53,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
 
 
 @pytest.fixture
-def device(fake: FakeDriver) -> CudaDevice:
-    return CudaDevice()
+def device(fake: FakeDriver) -> Iterator[CudaDevice]:
+    device = CudaDevice()
+    yield device
+    vars(device).pop("library", None)  # whose memory would be there as long as the device
 
 
 def steps_of(device: CudaDevice, memory: Any, count: int = 1) -> list[Launched]:
@@ -148,16 +152,16 @@ def test_what_others_begin_is_no_part_of_a_graph(
     device: CudaDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, other = device.allocate(8 * STATE_SLOTS), device.allocate(4)
-    launches, launch = steps_of(device, steps, 2), device._launch
+    launches, begin = steps_of(device, steps, 2), device._begin
     device.wait()
 
     def meanwhile(*arguments: Any) -> None:
         writer = threading.Thread(target=device.write, args=(other.address, np.ones(1, np.int32)))
         writer.start()
         writer.join()
-        launch(*arguments)
+        begin(*arguments)
 
-    monkeypatch.setattr(device, "_launch", meanwhile)
+    monkeypatch.setattr(device, "_begin", meanwhile)
     graph = device.prepare(launches)
     device.write(other.address, np.zeros(1, np.int32))
     graph.run()
@@ -172,6 +176,41 @@ def test_kernels_are_loaded_once(device: CudaDevice, fake: FakeDriver) -> None:
     for _ in range(3):
         device.prepare(steps_of(device, memory))
     assert fake.calls.count("cuModuleLoadData") == 1
+
+
+def test_products_of_a_library_are_captured_like_kernels(
+    device: CudaDevice, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nvmath", reason="nvmath-python is not installed")
+    from fake_cublaslt import FakeCublasLt
+
+    monkeypatch.setattr(blas, "WORKSPACE_BYTES", 1 << 20)
+    library = Library(device, FakeCublasLt(fake.begin_in))
+    vars(device)["library"] = library
+    rng = np.random.default_rng(0)
+    arrays = {"y": (256, 264), "x": (256, 272), "w": (272, 264)}
+    host = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    memory = {id(array): device.allocate(array.nbytes) for array in host.values()}
+    for array in host.values():
+        device.write(memory[id(array)].address, array)
+    product = blas.product_of(
+        Call("dense_forward", {**host, "b": None, "relu": 0}),
+        256,
+        lambda array: memory[id(array)].address,
+    )
+    assert product is not None
+    assert library.supports(product)
+    steps = device.allocate(8 * STATE_SLOTS)
+    graph = device.prepare([product, *steps_of(device, steps)])
+    y, expected = host["y"].copy(), host["x"] @ host["w"]
+    for runs in (1, 2):
+        device.write(memory[id(host["y"])].address, host["y"])
+        device.read(memory[id(host["y"])].address, y)
+        np.testing.assert_array_equal(y, host["y"])
+        graph.run()
+        device.read(memory[id(host["y"])].address, y)
+        np.testing.assert_array_equal(y, expected)
+        assert steps_done(device, steps) == runs
 
 
 # Models

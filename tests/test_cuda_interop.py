@@ -165,6 +165,22 @@ def test_rows_at_any_address_are_taken() -> None:
     )
 
 
+def test_places_that_come_back_need_no_new_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[int] = []
+    prepare = SimulatedDevice.prepare
+
+    def watched(self: Any, launches: Any, report: Any = None) -> Any:
+        prepared.append(len(launches))
+        return prepare(self, launches, report)
+
+    monkeypatch.setattr(SimulatedDevice, "prepare", watched)
+    x, y = data(rows=4)
+    given, host = network(), network()
+    for batch in (x, x.copy()) * 2:
+        assert given.train_on_batch(ByInterface(batch), y) == host.train_on_batch(batch, y)
+    assert len(prepared) == 2 + 1
+
+
 # What is refused
 
 

@@ -15,9 +15,10 @@ from fastnn.engine.cuda.device import launch_of
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.kernels import reference
 from fastnn.kernels import state as s
-from fastnn.kernels.cuda import rows
+from fastnn.kernels.cuda import row_plans, rows
 from fastnn.kernels.cuda.groups import WARP
-from fastnn.kernels.cuda.rows import BLOCK, MOST_KEPT, THREADS, plan_for
+from fastnn.kernels.cuda.row_plans import BLOCK, MOST_KEPT, plan_for
+from fastnn.kernels.cuda.rows import THREADS
 from fastnn.kernels.pointwise import PAIRS
 from fastnn.kernels.signatures import ITEM_BYTES, signature
 from helpers import assert_close
@@ -85,8 +86,8 @@ def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocks have 64 threads, each with 4 columns of float32: the simulator is slow."""
-    monkeypatch.setattr(rows, "BLOCK", 64)
-    monkeypatch.setattr(rows, "MOST_KEPT", 16)
+    monkeypatch.setattr(row_plans, "BLOCK", 64)
+    monkeypatch.setattr(row_plans, "MOST_KEPT", 16)
 
 
 def example(name: str, dtype: str, rows: int, columns: int, seed: int = 5) -> Example:

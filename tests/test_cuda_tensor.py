@@ -105,7 +105,7 @@ def test_large_tiles(
 ) -> None:
     # A tile is taken that has so many blocks, of 128 rows or of 64.
     monkeypatch.setattr(product, "ENOUGH_BLOCKS", 1 + tile)
-    case = integers(example(name, 68 + odd, 36 + odd, 36 + odd))
+    case = integers(example(name, 68 + odd, 72 + odd, 36 + odd))
     results = cuda_cases.run(device, case, precision=precision)
     for output, value in case.expected().items():
         np.testing.assert_array_equal(results[output], value)

@@ -58,6 +58,34 @@ def test_training_follows_the_cpu(rate: float) -> None:
     np.testing.assert_allclose(gpu.parameters, cpu.parameters, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("op", ["dense_forward", "dense_backward_input", "dense_backward_kernel"])
+def test_wide_product_of_the_library_is_the_oracle(op: str, dtype: str) -> None:
+    import cuda_cases
+    from kernel_cases import CASES, Draw
+
+    device = opening.open_device()
+    if device.library is None:
+        pytest.skip("nvmath-python or cuBLASLt is not installed")
+    for seed in range(4):
+        example = CASES[op](Draw(op, dtype, seed, {**SIZES[2], "N": 320}))
+        cuda_cases.check(device, example, by_library=True)
+
+
+def test_arrays_of_pytorch_go_in_and_out() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    (x, y), _ = fastnn.datasets.load("digits")
+    rows, labels = (torch.tensor(array, device="cuda") for array in (x, y))
+    given, host = trained("cuda"), trained("cuda")
+    given.fit(rows, labels, batch_size=32, verbose=0)
+    host.fit(x, y, batch_size=32, verbose=0)
+    assert given.parameters.tobytes() == host.parameters.tobytes()
+    found = given.predict(rows)
+    tensor = torch.from_dlpack(found)
+    assert tensor.data_ptr() == found.address
+    np.testing.assert_array_equal(tensor.cpu().numpy(), host.predict(x))
+
+
 def test_same_seed_same_bits() -> None:
     one, other = trained("cuda", fastnn.Dropout(0.2)), trained("cuda", fastnn.Dropout(0.2))
     assert one.parameters.tobytes() == other.parameters.tobytes()

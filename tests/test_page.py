@@ -289,6 +289,30 @@ def test_estimators_are_shown_beside_their_goals(tmp_path: Path) -> None:
     assert ("estimators-search", "Wall time", "scikit-learn") in lines
 
 
+def test_a_gpu_is_shown_beside_its_peers_and_the_copy(tmp_path: Path) -> None:
+    found = {
+        "kernels": {"ops": {"add float32": "right", "relu float32": ["off"], "sgd": "not yet run"}},
+        "rates": {"copy_bytes_per_second": 4e12},
+        "ops": {"ops": {"adam: P 10": {"microseconds": 70.0, "bytes_per_second": 3e12}}},
+        "grid": {"rows": {"T4": {"fastnn": contestant(10, 1), "torch": contestant(40, 4)}}},
+    }
+    report = {
+        "date": "2026-01-02",
+        "cpu": "a card",
+        "versions": {"python": "3.12"},
+        "simulated": False,
+        "stages": {name: {"ended": "well", "found": each} for name, each in found.items()},
+    }
+    for date in ("2026-01-01", "2026-01-02"):
+        (tmp_path / f"gpu-a-card-{date}.json").write_text(json.dumps(report | {"date": date}))
+    reader = Reader(markup.page(sections.sections(tmp_path)))
+    assert reader.lines["gpu-grid", "T4", "PyTorch"].note == "4.00x [4.00 4.00]; 7 turns"
+    op = reader.lines["gpu-ops", "over operands that no cache holds", "adam: P 10"]
+    assert (op.figure, op.note) == ("0.75 [0.75 0.75]", "70.0 µs")
+    assert "1 right, 1 wrong, 1 not yet run" in reader.prose
+    assert "gpu-a-card-2026-01-02.json" in reader.prose
+
+
 @pytest.mark.parametrize(
     ("high", "ticks"),
     [(1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]), (1.6, [0, 0.5, 1, 1.5]), (414, [0, 100, 200, 300, 400])],

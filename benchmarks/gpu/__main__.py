@@ -73,7 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "stages": {},
     }
     for stage in options.stages:
-        report["stages"][stage] = run(stage, STAGES[stage], options.simulate)
+        report["stages"][stage] = outcome = run(stage, STAGES[stage], options.simulate)
+        if stage == "machine":  # as all reports name them
+            versions = outcome["found"].get("versions", {})
+            report["cpu"] = outcome["found"].get("card", "unknown card")
+            report["versions"] = {name: v for name, v in versions.items() if v is not None}
         path = options.output or (None if options.simulate else place(report))
         if path is not None:
             path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -38,9 +38,9 @@ def host_seconds(peer: Peer) -> float:
     launched: list[tuple[float, int]] = []
     run = executor.Linked.run
 
-    def timed(linked: executor.Linked, steps: int) -> None:
+    def timed(linked: executor.Linked, steps: int, whole: int) -> None:
         begin = time.perf_counter()
-        run(linked, steps)
+        run(linked, steps, whole)
         launched.append((time.perf_counter() - begin, steps))
 
     with mock.patch.object(executor.Linked, "run", timed):

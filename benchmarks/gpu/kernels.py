@@ -54,7 +54,7 @@ def measure(found: Findings, simulated: bool) -> None:
     }
     if not simulated:  # all at once, on all cores
         launches = [cuda_cases.launch_for(e) for each in examples.values() for e in each]
-        device.functions(launches, None)  # type: ignore[attr-defined]
+        device.load(launches, None)  # type: ignore[attr-defined]
     for (name, dtype), each in examples.items():
         problems = []
         for example in each:

@@ -16,35 +16,41 @@ def all_well(report: dict[str, Any]) -> bool:
 
 def wrong(report: dict[str, Any]) -> list[str]:
     """Kernels that were run and are wrong."""
-    ops = _found(report, "kernels").get("ops", {})
-    return [name for name, outcome in ops.items() if outcome not in (RIGHT, NOT_YET_RUN)]
+    return outcomes(report)[1]
 
 
-def _found(report: dict[str, Any], stage: str) -> dict[str, Any]:
+def outcomes(report: dict[str, Any]) -> tuple[int, list[str], int]:
+    """How many kernels are right, which are wrong, how many were not yet run."""
+    ops = found_in(report, "kernels").get("ops", {})
+    wrong = [name for name, outcome in ops.items() if outcome not in (RIGHT, NOT_YET_RUN)]
+    values = list(ops.values())
+    return values.count(RIGHT), wrong, values.count(NOT_YET_RUN)
+
+
+def found_in(report: dict[str, Any], stage: str) -> dict[str, Any]:
+    """What a stage has found."""
     found: dict[str, Any] = report["stages"].get(stage, {}).get("found", {})
     return found
 
 
 def text(report: dict[str, Any]) -> str:
     """What a reader wants to know first."""
-    machine = _found(report, "machine")
+    machine = found_in(report, "machine")
     lines = [f"{machine.get('card', 'unknown card')}, {report['date']}"]
     if report["simulated"]:
         lines.append("simulated: no figure of speed")
-    ops = _found(report, "kernels").get("ops", {})
-    right = sum(outcome == RIGHT for outcome in ops.values())
-    unrun = sum(outcome == NOT_YET_RUN for outcome in ops.values())
-    lines += [f"kernels: {right} right, {len(wrong(report))} wrong, {unrun} not yet run"]
-    lines += [f"  wrong: {name}" for name in wrong(report)]
+    right, ill, unrun = outcomes(report)
+    lines += [f"kernels: {right} right, {len(ill)} wrong, {unrun} not yet run"]
+    lines += [f"  wrong: {name}" for name in ill]
     lines += [
         f"{name}: {stage['ended']}"
         for name, stage in report["stages"].items()
         if stage["ended"] != "well"
     ]
-    copy = _found(report, "rates").get("copy_bytes_per_second")
+    copy = found_in(report, "rates").get("copy_bytes_per_second")
     if copy:
-        lines += [f"copies at {copy / 1e12:.2f} TB/s", "", _ops(_found(report, "ops"), copy)]
-        lines += ["", _grid(_found(report, "grid"))]
+        lines += [f"copies at {copy / 1e12:.2f} TB/s", "", _ops(found_in(report, "ops"), copy)]
+        lines += ["", _grid(found_in(report, "grid"))]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import reports
-from benchmarks.page import compared, others
+from benchmarks.page import compared, gpu, others
 from benchmarks.page.charts import Chart, Section
 from benchmarks.reports import Report
 
@@ -45,6 +45,7 @@ KINDS = {
         others.transcendentals,
         "python -m benchmarks.transcendentals --exhaustive",
     ),
+    "gpu": Kind("On a GPU", gpu.charts, "python -m benchmarks.gpu", gpu.paragraphs),
     "threads": Kind(
         "All cores, measured apart",
         compared.charts,

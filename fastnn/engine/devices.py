@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.engine.cuda import arrays
+from fastnn.kernels.cuda.launch import PRECISIONS
 
 if TYPE_CHECKING:
     from fastnn.engine.cuda.mirror import Mirror
@@ -55,6 +56,23 @@ def taken(value: Any, argument: str, mirror: Mirror | None) -> Any:
             "model there"
         )
     return arrays.taken(value, argument, mirror.device)
+
+
+def checked_precision(precision: Any, dtype: str) -> str:
+    """`precision`, if a model of that dtype can have it.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of `PRECISIONS`, or not fp32 and the dtype is float64.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"Sequential: precision must be one of {PRECISIONS}, got {precision!r}")
+    if precision != "fp32" and dtype != "float32":
+        raise ValueError(
+            f"Sequential: precision={precision!r} is for dtype='float32', got dtype={dtype!r}"
+        )
+    return str(precision)
 
 
 def new_mirror() -> Mirror:

@@ -33,11 +33,18 @@ class CudaStep:
     """A step's program, see `program_of`, and what passes over it have left."""
 
     def __init__(
-        self, step: Step, like: Sources, rows: int, dtype: str, training: bool, mirror: Mirror
+        self,
+        step: Step,
+        like: Sources,
+        rows: int,
+        dtype: str,
+        training: bool,
+        mirror: Mirror,
+        precision: str,
     ) -> None:
         self.program = program_of(step, like, rows, dtype, training)
         self.program.fuse_relu()
-        self.mirror, self.training = mirror, training
+        self.mirror, self.training, self._precision = mirror, training, precision
         self._idle: list[Linked] = []
 
     def link(self) -> Linked:
@@ -45,7 +52,7 @@ class CudaStep:
         try:
             return self._idle.pop()
         except IndexError:
-            return Linked(self.program, self.mirror)
+            return Linked(self.program, self.mirror, self._precision)
 
     def put_back(self, linked: Linked) -> None:
         """Take back what `link` gave."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Union
 
 from fastnn.engine.compiler import Report
 from fastnn.kernels.signatures import NAMES, signature
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from fastnn.engine.cuda.blas import BlasCall, Library
     from fastnn.kernels.cuda.launch import Launch
 
 Key = tuple[str, ...]
@@ -35,6 +37,10 @@ class Launched(NamedTuple):
     key: Key
     launch: Launch
     words: list[int]
+
+
+Work = Union[Launched, "BlasCall"]
+"""What a graph consists of."""
 
 
 class Memory(Protocol):
@@ -90,8 +96,15 @@ class Device(Protocol):
         Any thread may call it.
         """
 
-    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> Graph:
+    def prepare(self, launches: Sequence[Work], report: Report | None = None) -> Graph:
         """Compile what these need, saying so to `report`, and make them one graph."""
+
+    @property
+    def library(self) -> Library | None:
+        """cuBLASLt, if it is installed."""
+
+    def context(self) -> AbstractContextManager[None]:
+        """What calls of the library are made in."""
 
     def wait(self) -> None:
         """Wait until all that was begun is done."""

@@ -11,7 +11,8 @@ import contextlib
 import ctypes
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from cuda.bindings import driver
 
 from fastnn.engine import compiler
 from fastnn.engine.compiler import Report
-from fastnn.engine.cuda import dlpack
-from fastnn.engine.cuda.device import CudaError, Key, Launched, lost, not_enough
+from fastnn.engine.cuda import blas, dlpack
+from fastnn.engine.cuda.blas import Library
+from fastnn.engine.cuda.device import CudaError, Key, Launched, Work, lost, not_enough
 from fastnn.kernels.cuda.launch import Launch
 
 if TYPE_CHECKING:
@@ -60,7 +62,12 @@ class DriverMemory:
     def __init__(self, device: CudaDevice, size: int) -> None:
         self.size = size
         self.address = int(device.ask(driver.cuMemAlloc, size))
-        weakref.finalize(self, _give_back, device, driver.cuMemFree, self.address)
+        _when_gone(self, device, driver.cuMemFree, self.address)
+
+
+def _when_gone(holder: object, device: CudaDevice, function: Any, held: Any) -> None:
+    """Give something back when its holder is gone; at its end a process's go by themselves."""
+    weakref.finalize(holder, _give_back, device, function, held).atexit = False
 
 
 def _give_back(device: CudaDevice, function: Any, held: Any) -> None:
@@ -72,18 +79,16 @@ def _give_back(device: CudaDevice, function: Any, held: Any) -> None:
 class CudaGraph:
     """A captured graph; see `Graph`."""
 
-    def __init__(
-        self, device: CudaDevice, launches: Sequence[Launched], report: Report | None
-    ) -> None:
+    def __init__(self, device: CudaDevice, launches: Sequence[Work], report: Report | None) -> None:
         self._device = device
-        functions = device.functions(launches, report)
+        device.load(launches, report)
         with device.context():
-            graph = device.captured(zip(functions, launches, strict=True))
+            graph = device.captured(launches)
             try:
                 self._executable = ask(driver.cuGraphInstantiate, graph, 0)
             finally:
                 ask(driver.cuGraphDestroy, graph)
-        weakref.finalize(self, _give_back, device, driver.cuGraphExecDestroy, self._executable)
+        _when_gone(self, device, driver.cuGraphExecDestroy, self._executable)
 
     def run(self, times: int = 1) -> None:
         """Begin to do all launches, `times` times."""
@@ -187,7 +192,7 @@ class CudaDevice:
         """Memory of the host that the GPU can copy from by itself."""
         address = int(self.ask(driver.cuMemHostAlloc, max(size, 1), 0))
         block = (ctypes.c_uint8 * size).from_address(address)
-        weakref.finalize(block, _give_back, self, driver.cuMemFreeHost, address)
+        _when_gone(block, self, driver.cuMemFreeHost, address)
         return np.ctypeslib.as_array(block)
 
     def write_beside(self, address: int, array: npt.NDArray[Any]) -> None:
@@ -222,18 +227,22 @@ class CudaDevice:
         known = status == driver.CUresult.CUDA_SUCCESS
         return bool(known and int(found) == self.dlpack_device[1])
 
-    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> CudaGraph:
+    def prepare(self, launches: Sequence[Work], report: Report | None = None) -> CudaGraph:
         """Compile and load what these need, and capture them."""
         return CudaGraph(self, launches, report)
 
-    def functions(self, launches: Sequence[Launched], report: Report | None) -> list[Any]:
-        """The loaded kernels of some launches."""
-        keys = [self.key(one.key, one.launch) for one in launches]
+    @cached_property
+    def library(self) -> Library | None:
+        """cuBLASLt, looked for when it is first asked for: its binding takes seconds to import."""
+        return blas.opened(self)
+
+    def load(self, launches: Sequence[Work], report: Report | None) -> None:
+        """Load the kernels of some launches, compiled where none is kept."""
+        keys = [self.key(one.key, one.launch) for one in launches if isinstance(one, Launched)]
         missing = [key for key in dict.fromkeys(keys) if key not in self._functions]
         for key, (code, symbol) in compiler.compiled(missing, report).items():
             module = self.ask(driver.cuModuleLoadData, code)
             self._functions[key] = self.ask(driver.cuModuleGetFunction, module, symbol.encode())
-        return [self._functions[key] for key in keys]
 
     def key(self, op: Key, launch: Launch) -> tuple[str, ...]:
         """What a kernel is kept under: op, types, and all that it is compiled for."""
@@ -241,8 +250,8 @@ class CudaDevice:
         numbers = (major, minor, launch.threads, *launch.constants)
         return (compiler.CUDA, "-".join(map(str, numbers)), *op)
 
-    def captured(self, launches: Iterable[tuple[Any, Launched]]) -> Any:
-        """A graph of kernels, one after the other.
+    def captured(self, launches: Sequence[Work]) -> Any:
+        """A graph of loaded kernels and of products, one after the other.
 
         They are captured in a stream that nothing else uses: what other threads begin meanwhile is
         no part of the graph.
@@ -251,20 +260,24 @@ class CudaDevice:
         with self._capture_lock:
             ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
             try:
-                for function, one in launches:
-                    self._launch(function, one)
+                for one in launches:
+                    self._begin(one)
             except BaseException:
                 driver.cuStreamEndCapture(self._capturing)
                 raise
             return ask(driver.cuStreamEndCapture, self._capturing)
 
-    def _launch(self, function: Any, one: Launched) -> None:
-        """Put a kernel into the graph that is being captured."""
+    def _begin(self, one: Work) -> None:
+        """Put a kernel or a product into the graph that is being captured."""
+        if not isinstance(one, Launched):
+            assert self.library is not None
+            self.library.begin(one, int(self._capturing))
+            return
         x, y = one.launch.blocks
         words = tuple(one.words), (ctypes.c_int64,) * len(one.words)
         ask(
             driver.cuLaunchKernel,
-            function,
+            self._functions[self.key(one.key, one.launch)],
             *(x, y, 1),
             *(one.launch.threads, 1, 1),
             0,

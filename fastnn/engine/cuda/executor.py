@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.engine.compiler import Report
 from fastnn.engine.cpu import SLICE_SECONDS, diverged
-from fastnn.engine.cuda.device import Graph, Launched, Memory, launch_of
+from fastnn.engine.cuda import blas
+from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.operands import Call
 from fastnn.engine.program import Buffer, Program
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+KEPT_GRAPHS = 8
+"""Graphs that a linked program keeps: arrays that lie on a GPU come back to a few places."""
 
 _FIRST_STEPS = 8
 """Steps of the first slice, from whose duration follow those of the next."""
@@ -42,15 +46,18 @@ class Linked:
     program : Program
     mirror : Mirror
         Where arrays are that the program names itself.
+    precision : str
+        What the factors of products may be rounded to, see `launch.PRECISIONS`.
     """
 
-    def __init__(self, program: Program, mirror: Mirror) -> None:
+    def __init__(self, program: Program, mirror: Mirror, precision: str) -> None:
         self.program, self.mirror, self.device = program, mirror, mirror.device
+        self._precision = precision
         self._arena = self.device.allocate(max(program.arena_bytes, 1))
         self._state = self.device.allocate(8 * STATE_SLOTS)
         self._held: dict[str, Memory] = {}
         self._bound: dict[str, Bound] = {}
-        self._graph: Graph | None = None
+        self._graphs: dict[tuple[tuple[str, Bound], ...], tuple[Graph, Graph]] = {}
 
     def wanted(self, name: str, size: int) -> int:
         """How much more device memory `place` would take."""
@@ -67,11 +74,23 @@ class Linked:
 
     def bind(self, arrays: Mapping[str, Bound], report: Report | None = None) -> None:
         """Let the program find its outside arrays at these places; `report`: see `prepare`."""
-        if self._graph is None or arrays != self._bound:
-            self._bound = dict(arrays)
-            self._graph = self.device.prepare(self._launches(), report)
+        self._bound = dict(arrays)
+        places = tuple(self._bound.items())
+        kept = self._graphs.pop(places, None)
+        while len(self._graphs) >= KEPT_GRAPHS:
+            del self._graphs[next(iter(self._graphs))]
+        self._graphs[places] = self._graph, self._whole = kept or self._prepared(report)
 
-    def _launches(self) -> list[Launched]:
+    def _prepared(self, report: Report | None) -> tuple[Graph, Graph]:
+        """Graphs of a step of any number of rows, and of all that the program has."""
+        launches, by_library = self._launches(), self._launches(whole=True)
+        graph = self.device.prepare(launches, report)
+        if by_library == launches:
+            return graph, graph
+        return graph, self.device.prepare(by_library, report)
+
+    def _launches(self, whole: bool = False) -> list[Work]:
+        """What a step consists of; if its batch is `whole`, wide products are the library's."""
         places, _ = self.program.plan()
 
         def address_of(value: Any) -> int:
@@ -81,19 +100,26 @@ class Linked:
                 return self._arena.address + places[id(value.root)]
             return self.mirror.address_of(value)
 
-        launches = [
-            self._launched(position, call, address_of)
-            for position, call in enumerate(self.program.calls)
-        ]
+        launches: list[Work] = []
+        for position, call in enumerate(self.program.calls):
+            product = self._product(call, address_of) if whole else None
+            own = call if product is None else blas.rest_of(call)
+            launches += [] if product is None else [product]
+            launches += [] if own is None else [self._launched(position, own, address_of)]
         return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
+
+    def _product(self, call: Call, address_of: Callable[[Any], int]) -> blas.BlasCall | None:
+        """A call as a product that the library has an algorithm for, if it is one."""
+        product = blas.product_of(call, self.program.rows, address_of)
+        library = self.device.library if product is not None else None
+        return product if product is not None and library and library.supports(product) else None
 
     def _launched(self, position: int, call: Call, address_of: Callable[[Any], int]) -> Launched:
         rows = self.program.rows
         lengths = {d: rows if n is None else n for d, n in call.lengths.items()}
         addresses = [address_of(array) for array in call.arrays.values() if array is not None]
-        launch = launch_of(
-            call.key, {"N": rows} | lengths, all(address % 16 == 0 for address in addresses)
-        )
+        aligned = all(address % 16 == 0 for address in addresses)
+        launch = launch_of(call.key, {"N": rows} | lengths, aligned, self._precision)
         words = call.integers(address_of, lambda function: 0, rows=rows)
         for operand in call.signature.arrays:
             array, letter = call.arrays[operand.name], operand.dimensions[0]
@@ -103,10 +129,10 @@ class Linked:
                 words[place] = max(words[place], self._bound[array.name].rows)
         return Launched(call.key, launch, [*words, call.phase, position, self._state.address])
 
-    def run(self, steps: int) -> None:
-        """Begin to do so many steps; those after the last row do nothing."""
-        assert self._graph is not None
-        self._graph.run(steps)
+    def run(self, steps: int, whole: int) -> None:
+        """Begin to do so many steps, of which the first `whole` take all of the program's rows."""
+        self._whole.run(whole)
+        self._graph.run(steps - whole)
 
     def write_state(self, state: npt.NDArray[np.int64]) -> None:
         """Let the next steps go on from `state`, with no flag raised."""
@@ -157,14 +183,16 @@ class Run:
         self._linked.write_state(state)
         while state[s.FIRST] < total:
             left = -(-(total - int(state[s.FIRST])) // batch)
-            self._slice(min(self._steps, left))
+            self._slice(min(self._steps, left), total, batch)
             if on_pause is not None and on_pause():
                 break
 
-    def _slice(self, steps: int) -> None:
+    def _slice(self, steps: int, total: int, batch: int) -> None:
         """Do so many steps; the next slice's number follows from how long they took."""
         begin = time.perf_counter()
-        self._linked.run(steps)
+        complete = (total - int(self.state[s.FIRST])) // batch
+        whole = min(steps, complete) if batch == self._linked.program.rows else 0
+        self._linked.run(steps, whole)
         flag = self._linked.read_state(self.state)
         seconds = max(time.perf_counter() - begin, 1e-6)
         if flag:

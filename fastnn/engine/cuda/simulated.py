@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from numba import cuda
 from fastnn.engine import arena
 from fastnn.engine.compiler import Report
 from fastnn.engine.cuda import dlpack
-from fastnn.engine.cuda.device import Key, Launched, at_most, not_enough
+from fastnn.engine.cuda.device import Key, Launched, Work, at_most, not_enough
 from fastnn.kernels.cuda.adapter import entry
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from fastnn.engine.cuda.blas import Library
 
 MOST_BLOCKS, MOST_THREADS = 2, 32
 """Grids and blocks of kernels that take any are cut down to these: a thread costs 0.02 ms."""
@@ -42,14 +45,18 @@ class SimulatedMemory:
 class SimulatedGraph:
     """Launches, run by the simulator."""
 
-    def __init__(self, launches: Sequence[Launched]) -> None:
-        self._launches = list(launches)
+    def __init__(self, launches: Sequence[Work], library: Library | None) -> None:
+        self._launches, self._library = list(launches), library
 
     def run(self, times: int = 1) -> None:
         """Do them all, `times` times."""
         for _ in range(times):
             for one in self._launches:
-                run_kernel(one)
+                if isinstance(one, Launched):
+                    run_kernel(one)
+                else:
+                    assert self._library is not None
+                    self._library.begin(one, 0)
 
 
 def run_kernel(one: Launched) -> None:
@@ -75,6 +82,7 @@ class SimulatedDevice:
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0
+        self.library: Library | None = None
 
     def allocate(self, size: int) -> SimulatedMemory:
         """A block of `size` bytes."""
@@ -109,9 +117,13 @@ class SimulatedDevice:
         """Copy from an address into an array."""
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
-    def prepare(self, launches: Sequence[Launched], report: Report | None = None) -> SimulatedGraph:
+    def prepare(self, launches: Sequence[Work], report: Report | None = None) -> SimulatedGraph:
         """The launches as one; nothing is compiled."""
-        return SimulatedGraph(launches)
+        return SimulatedGraph(launches, self.library)
+
+    def context(self) -> AbstractContextManager[None]:
+        """There is nothing to enter."""
+        return nullcontext()
 
     def wait(self) -> None:
         """Nothing is done behind the caller's back."""

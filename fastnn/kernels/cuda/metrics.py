@@ -16,7 +16,8 @@ from fastnn.kernels.cuda.flag import raise_flag
 from fastnn.kernels.cuda.groups import sum_over
 from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, view
-from fastnn.kernels.cuda.rows import BLOCK, Rows, first_of_largest, over_rows
+from fastnn.kernels.cuda.row_plans import BLOCK
+from fastnn.kernels.cuda.rows import Rows, first_of_largest, over_rows
 from fastnn.kernels.cuda.target import cuda, device
 
 # A value for each row

@@ -26,13 +26,10 @@ def pointwise_loss(pair: Pair) -> Callable[[str], Kernel]:
 
         @device
         def step(so_far, z, y, offset, numbers):
-            return (so_far[0] + value(z, y, numbers[0]),)
+            parameter, factor = numbers
+            return (so_far[0] + value(z, y, parameter),), factor * slope(z, y, parameter)
 
-        @device
-        def gradient(z, y, offset, numbers):
-            return numbers[1] * slope(z, y, numbers[0])
-
-        fold, write = rows.fold(step, [rows.type_name]), rows.write(gradient)
+        sweep = rows.fold_and_write(step, [rows.type_name])
 
         @device
         def pointwise_loss(loss, dz, z, targets, weights, parameter, N):
@@ -41,14 +38,14 @@ def pointwise_loss(pair: Pair) -> Callable[[str], Kernel]:
             terms, of_pair = real(z.shape[1]) if mean else real(1), real(parameter)
             of_z = keep(cuda.local.array(slots, item, alignment=16), z, place)
             of_y = keep(cuda.local.array(slots, item, alignment=16), targets, place)
-            total = fold(place, of_z, of_y, (zero,), (of_pair,))[0]
+            numbers = of_pair, weight / (real(N) * terms)
+            total = sweep(dz, place, of_z, of_y, (zero,), numbers)[0]
             if leads(place):
                 loss[place[0]] = weight * total / terms
-            write(dz, place, of_z, of_y, (of_pair, weight / (real(N) * terms)))
 
         return pointwise_loss
 
-    return lambda type_name: over_rows(type_name, make)
+    return lambda type_name: over_rows(type_name, make, keeps=False)
 
 
 @cache

@@ -88,11 +88,13 @@ class Shape(Protocol):
 def tile_for(tiles: Sequence[Shape], rows: int, columns: int, depth: int) -> int:
     """The place of the tile for a product of so many rows and columns.
 
-    The last of `tiles` is for deep products of few blocks, the one before for the others.
+    The last of `tiles` is for deep products of few blocks, the one before for the others. None is
+    taken half of which would do.
     """
     last = len(tiles) - (1 if depth >= DEEP else 2)
     for place, tile in enumerate(tiles[:last]):
-        if blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
+        is_full = tile.rows < 2 * rows and tile.columns < 2 * columns
+        if is_full and blocks_of(tile, rows, columns) >= ENOUGH_BLOCKS:
             return place
     return last
 

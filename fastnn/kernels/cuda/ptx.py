@@ -239,7 +239,7 @@ else:
         """The function ``copy(target, to, source, index, inside)``: cp.async of 1 or 4 words.
 
         It begins to copy elements of a flat array in global memory to words of shared memory, or
-        zeros where `inside` is not set; then `index` has only to be one of the array's.
+        where `inside` is not set zeros: then nothing is read, wherever `index` may lie.
         """
         size = WORD * words
         kind = "cg" if size == WIDE else "ca"  # what comes in wide pieces does not pass the L1

@@ -1,25 +1,20 @@
-"""Rows of matrices, each gone through by a group of threads that keep it in registers.
+"""Rows of matrices, each gone through by the threads that a plan gives it.
 
-A row is taken by 1 to 32 lanes of a warp, one of more columns than these can keep by a block, and
-one that is too wide for a block's registers, too, is read again each time it is gone through. Which
-columns a thread has, and so the order of every sum, follows from the number of columns alone.
-
-Threads have runs of neighbouring columns, as many as a wide load brings, where a row is a whole
-number of such runs. Short rows of other lengths, such as the ten columns of a classifier, are a
-thread's each: a warp moves 32 of them at a time between global and shared memory, as the one run of
-memory that they are.
+What a thread has of a row, its share, is kept in registers, so that a row that is gone through
+several times is read once. Short rows that are a thread's each are moved by their warp, 32 at a
+time, between global and shared memory, as the one run of memory that they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from fastnn.kernels.cuda.groups import ALL, WARP
-from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths, power_of_two
+from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import (
     address,
     copy_wide,
@@ -28,14 +23,8 @@ from fastnn.kernels.cuda.memory import (
     store_wide,
     view,
 )
+from fastnn.kernels.cuda.row_plans import Plan, plan_for
 from fastnn.kernels.cuda.target import cuda, device, unrolled
-from fastnn.kernels.signatures import ITEM_BYTES
-
-MOST_KEPT = 128
-"""Bytes of registers for what a thread keeps of a row: two such rows, and room to compute."""
-
-BLOCK = 256
-"""Threads of a block that takes one row."""
 
 CHAINS = 4
 """Sums of a thread's columns that do not wait for each other; fewer terms in each err less, too."""
@@ -48,63 +37,6 @@ THREADS = 128
 
 ENOUGH_WARPS = 4 * 132
 """Fewer warps than these are a block each, so that as many of an H200's processors have work."""
-
-COALESCED = 8
-"""Threads that read neighbouring runs: 32 or 128 bytes, a sector or a line of the cache."""
-
-SHARE = 16
-"""Columns to a thread, rather than more threads: fewer steps across these."""
-
-
-class Plan(NamedTuple):
-    """Who has what of a row.
-
-    Parameters
-    ----------
-    threads : int
-        Threads to a row: a power of 2 up to 32, or a block's.
-    each : int
-        Columns that each of them keeps in registers; 0 if none are kept.
-    run : int
-        Neighbouring columns that belong to one thread: the elements of a wide load, or 1.
-    full : bool
-        Whether a row fills what its threads keep.
-    wide : bool
-        Whether arrays begin on multiples of 16 bytes.
-    """
-
-    threads: int
-    each: int
-    run: int
-    full: bool
-    wide: bool
-
-    @property
-    def shared(self) -> bool:
-        """Whether rows pass through shared memory."""
-        return self.threads == self.run == 1 and self.each > 1
-
-    @property
-    def span(self) -> int:
-        """Columns from a thread's run to its next."""
-        return self.threads * self.run
-
-
-def plan_for(type_name: str, columns: int, aligned: bool) -> Plan:
-    """The plan for rows of so many columns of arrays that begin on multiples of 16 bytes or not."""
-    most = MOST_KEPT // ITEM_BYTES[type_name]
-    run = lanes_of(type_name) if columns % lanes_of(type_name) == 0 else 1
-    runs = max(1, columns // run)
-    if run == 1 and columns <= SHARE:
-        threads = 1
-    elif columns > WARP * most:
-        threads = BLOCK
-    else:
-        threads = power_of_two(max(-(-columns // SHARE), min(runs, COALESCED)), 1, WARP)
-    each = -(-runs // threads) * run
-    if each > most:
-        each = 0
-    return Plan(threads, each, run, columns == threads * each, aligned)
 
 
 def _defined(lines: Sequence[str], name: str, parameters: str, **namespace: Any) -> Any:
@@ -140,7 +72,7 @@ def first_of_largest(a, b):
 def _across(threads: int, parts: Sequence[str], merge: Any) -> Any:
     """The function that merges what so many threads have, tuples of numbers of types `parts`.
 
-    They are neighbouring lanes, a power of 2, or all of a `BLOCK`; each gets the result.
+    They are neighbouring lanes, a power of 2, or a whole block; each gets the result.
     """
     numbers, lines, lane_bit = range(len(parts)), [], min(threads, WARP) // 2
     while lane_bit:
@@ -447,6 +379,52 @@ class Rows:
             ]
         return [*lines, f"so_far = {chains[0]}"]
 
+    def _write_again(self, line: Callable[[str, str, str, str], str]) -> list[str]:
+        """Lines that read a share and overwrite it.
+
+        ``line(result, element of a, element of b, offset)`` names a result, for each column.
+        """
+        run = self.plan.run
+        results = iter(range(run))
+
+        def result(a: str, b: str, offset: str) -> list[str]:
+            return [line(f"r{next(results)}", a, b, offset)]
+
+        lines = ["target = flat(address(matrix), (matrix.size,))", *self._read_again(result)]
+        if self.plan.wide and run > 1:
+            values = ", ".join(f"r{j}" for j in range(run))
+            return [*lines, f"    store_wide(target, i, ({values},))"]
+        return [*lines, *(f"    target[i + {j}] = r{j}" for j in range(run))]
+
+    def fold_and_write(self, step: Any, parts: Sequence[str]) -> Any:
+        """The function ``fold_and_write(matrix, place, a, b, start, numbers)``: both at once.
+
+        It returns the sums that `fold` would, whose parameters these are, and overwrites `matrix`
+        as `write` does: ``step`` returns the sums so far and, last, the element.
+        """
+        if self.plan.each:
+            lines = [*self._fold_kept(len(parts), True), "write_kept(a, matrix, place)"]
+        else:
+
+            def go_on(result: str, a: str, b: str, offset: str) -> str:
+                return f"so_far, {result} = step(so_far, {a}, {b}, {offset}, numbers)"
+
+            lines = ["so_far = start", *self._write_again(go_on)]
+        merge = _sums(parts)
+        return _defined(
+            [*lines, "return across(so_far)"],
+            "fold_and_write",
+            "matrix, place, a, b, start, numbers",
+            step=step,
+            merge=merge,
+            flat=self._flat,
+            address=address,
+            load_wide=load_wide,
+            store_wide=store_wide,
+            write_kept=self._write_kept,
+            across=_across(self.plan.threads, parts, merge),
+        )
+
     def write(self, body: Any) -> Any:
         """The function ``write(matrix, place, a, b, numbers)``, which overwrites the row.
 
@@ -460,18 +438,11 @@ class Rows:
             ]
             lines += ["write_kept(a, matrix, place)"]
         else:
-            run = self.plan.run
-            results = iter(range(run))
 
-            def result(a: str, b: str, offset: str) -> list[str]:
-                return [f"r{next(results)} = body({a}, {b}, {offset}, numbers)"]
+            def element(result: str, a: str, b: str, offset: str) -> str:
+                return f"{result} = body({a}, {b}, {offset}, numbers)"
 
-            lines = ["target = flat(address(matrix), (matrix.size,))", *self._read_again(result)]
-            if self.plan.wide and run > 1:
-                values = ", ".join(f"r{j}" for j in range(run))
-                lines += [f"    store_wide(target, i, ({values},))"]
-            else:
-                lines += [f"    target[i + {j}] = r{j}" for j in range(run)]
+            lines = self._write_again(element)
         return _defined(
             lines,
             "write",
@@ -485,11 +456,11 @@ class Rows:
         )
 
 
-def over_rows(type_name: str, make: Callable[[Rows], Any]) -> Kernel:
-    """The kernel ``make(rows)``, of matrices (N, C)."""
+def over_rows(type_name: str, make: Callable[[Rows], Any], *, keeps: bool = True) -> Kernel:
+    """The kernel ``make(rows)``, of matrices (N, C); `keeps` as in `plan_for`."""
 
     def launch(lengths: Lengths, aligned: bool) -> Launch:
-        plan = plan_for(type_name, lengths["C"], aligned)
+        plan = plan_for(type_name, lengths["C"], aligned, keeps)
         constants = tuple(map(int, plan))
         if plan.threads > WARP:
             return Launch((max(1, lengths["N"]), 1), plan.threads, constants)

@@ -26,7 +26,7 @@ from numba import types
 
 from fastnn.kernels.bits import bits_from_float32, float32_from_bits
 from fastnn.kernels.cuda.groups import ALL, WARP
-from fastnn.kernels.cuda.memory import copy_wide, given, lanes_of, load_wide
+from fastnn.kernels.cuda.memory import copy_wide, given, lanes_of, load_wide, untold
 from fastnn.kernels.cuda.product import writer
 from fastnn.kernels.cuda.ptx import (
     commit_copies,
@@ -200,7 +200,7 @@ def _copied(layout: Layout, precision: Precision, wide: bool) -> Staging:
         for piece in range(pieces):
             for offset in range(0, CHUNK, count):
                 inside = line + piece * lines_apart < lines and along + offset < length
-                at = first + piece * lines_apart * length + offset if inside else 0
+                at = first + piece * lines_apart * length + offset
                 copy(shared, to + piece * words_apart + offset, source, at, inside)
 
     @device
@@ -375,10 +375,16 @@ def product(
     warp_rows, warp_columns = tile_rows // down, tile_columns // across
     down_blocks, across_pairs = warp_rows // 16, warp_columns // 16
     across_blocks, count = 2 * across_pairs, 8 * down_blocks * across_pairs
-    count_of_a, count_of_b = 4 * down_blocks, 4 * across_pairs
+    count_of_a = 4 * down_blocks
     run, chunks = precision.run, layout_b.chunks
     parts = threads * groups // chunks
     write = writer("float32", wide, finish)
+
+    @device
+    def place_of(thread):
+        """A thread's lane, and the first row and column in the tile of its warp."""
+        warp = thread // WARP
+        return thread % WARP, warp // across * warp_rows, warp % across * warp_columns
 
     @device
     def start(thread, held_a, held_b, shared, base, a, b, row, column, deep, rows, columns, depth):
@@ -393,24 +399,22 @@ def product(
             bring_b(thread, held_b, shared, base + size_a, b, deep, column, depth, columns)
 
     @device
-    def multiply_step(step, shared, at_a, at_b, of_a, of_b, totals):
+    def multiply_step(step, shared, at_a, at_b, of_a, totals):
         """Add the product of what is two chunks deep of a slice."""
         for i in range(down_blocks):
             words = fragments_a(shared, at_a, i, step)
             for k in range(4):
                 of_a[4 * i + k] = words[k]
-        for i in range(across_pairs):
-            words = fragments_b(shared, at_b, i, step)
-            for k in range(4):
-                of_b[4 * i + k] = words[k]
-        for i in range(down_blocks):
-            for j in range(across_blocks):
-                a, b, c = 4 * i, 4 * (j // 2) + j % 2, 4 * (i * across_blocks + j)
-                p, q, r, s = multiply_blocks(
-                    of_a[a], of_a[a + 1], of_a[a + 2], of_a[a + 3], of_b[b], of_b[b + 2],
-                    totals[c], totals[c + 1], totals[c + 2], totals[c + 3],
-                )  # fmt: skip
-                totals[c], totals[c + 1], totals[c + 2], totals[c + 3] = p, q, r, s
+        for pair in range(across_pairs):
+            words = fragments_b(shared, at_b, pair, step)
+            for side in range(2):
+                for i in range(down_blocks):
+                    a, c = 4 * i, 4 * (i * across_blocks + 2 * pair + side)
+                    totals[c], totals[c + 1], totals[c + 2], totals[c + 3] = multiply_blocks(
+                        of_a[a], of_a[a + 1], of_a[a + 2], of_a[a + 3],
+                        words[side], words[side + 2],
+                        totals[c], totals[c + 1], totals[c + 2], totals[c + 3],
+                    )  # fmt: skip
 
     multiply_slice = unrolled(multiply_step, slice_chunks // 2)
 
@@ -475,7 +479,6 @@ def product(
         held_a = cuda.local.array(count_a, real, alignment=16)
         held_b = cuda.local.array(count_b, real, alignment=16)
         of_a = cuda.local.array(count_of_a, types.int32)
-        of_b = cuda.local.array(count_of_b, types.int32)
         totals = cuda.local.array(count, real)
         sums_of_columns = cuda.local.array(run, real)
         for i in range(count):
@@ -483,8 +486,7 @@ def product(
         for lane in range(run):
             sums_of_columns[lane] = zero
         group, thread = cuda.threadIdx.x // threads, cuda.threadIdx.x % threads
-        warp, lane = thread // WARP, thread % WARP
-        warp_row, warp_column = warp // across * warp_rows, warp % across * warp_columns
+        lane, warp_row, warp_column = place_of(thread)
         at_a, at_b = first_a(lane, warp_row), size_a + first_b(lane, warp_column)
         # Every group goes through as many slices, the last ones of which may lie beyond the depth.
         slices = ((depth + slice_depth - 1) // slice_depth + groups - 1) // groups
@@ -511,7 +513,7 @@ def product(
                 start(thread, held_a, held_b, shared, free, a, b, row_begin, column_begin, deep,
                       rows, columns, depth)  # fmt: skip
             commit()
-            multiply_slice(shared, base + at_a, base + at_b, of_a, of_b, totals)
+            multiply_slice(shared, base + at_a, base + at_b, of_a, totals)
             free_stage = stage
             stage = stage + 1 if stage < stages - 1 else 0
         settle()
@@ -522,6 +524,8 @@ def product(
             add_up(group, thread, totals, shared)
             if group > 0:
                 return
+        # Found anew, so that it takes no registers while the factors are gone through.
+        lane, warp_row, warp_column = place_of(untold(cuda.threadIdx.x) % threads)
         write_blocks(lane, totals, c, rows, columns, row_begin + warp_row,
                      column_begin + warp_column, first, second, numbers)  # fmt: skip
 
