@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
