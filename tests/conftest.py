@@ -1,8 +1,14 @@
 """Settings of the whole suite: property tests draw the same examples every time, however slowly."""
 
 import gc
+import json
 import os
+import signal
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +30,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 
+def reads_cubins(item: pytest.Item) -> bool:
+    """Whether a test waits until all CUDA kernels are compiled."""
+    return "cubin_lines" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests that read cubins come last: these are compiled meanwhile, by another process."""
+    items.sort(key=reads_cubins)
+
+
 def pytest_collection_finish() -> None:
     """Keep all that is imported out of garbage collection: it stays, and looking at it is slow."""
     gc.collect()
@@ -39,6 +55,54 @@ def every_op_compiled(request: pytest.FixtureRequest) -> None:
     keys, items = every_key(), request.session.items
     if sum(item.get_closest_marker("every_op") is not None for item in items) >= len(keys):
         compiler.prepare(keys)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cubin_report(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Any]]:
+    """What waits for the report of ``python -m benchmarks.cubins``.
+
+    The command is begun with the session, if a test reads what it finds: on one core, at the lowest
+    priority, where other tests are to be run first.
+    """
+    items = request.session.items
+    readers = sum(map(reads_cubins, items))
+    if not readers:
+        yield lambda: None
+        return
+    folder = tmp_path_factory.mktemp("cubins")
+    path, errors = folder / "report.json", folder / "errors"
+    command = [sys.executable, "-m", "benchmarks.cubins", "--output", str(path)]
+    if readers < len(items):
+        command = ["nice", "-n", "19", *command, "--processes", "1"]
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    with errors.open("w") as said:
+        child = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
+
+    def report() -> Any:
+        assert child.wait() == 0, errors.read_text()
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    try:
+        yield report
+    finally:
+        if child.poll() is None:  # with the processes that it has begun
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait()
+
+
+@pytest.fixture(scope="session")
+def cubin_lines(cubin_report: Callable[[], Any]) -> list[dict[str, Any]]:
+    """A line for each CUDA kernel that was compiled, as `benchmarks.cubins` has them."""
+    return cubin_report()["kernels"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
 pytest.importorskip("nvmath", reason="nvmath-python is not installed")
 
 import cuda_cases

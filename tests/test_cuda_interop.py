@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
 from fastnn.engine.cuda import dlpack

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 from test_custom import CASES, Wave, op_of
 

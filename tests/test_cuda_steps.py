@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 from fastnn.engine import cpu
 from fastnn.engine.cuda.device import Launched

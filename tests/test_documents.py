@@ -131,12 +131,12 @@ def test_the_commands_of_a_page_work_one_after_the_other(
 
 
 def test_all_other_commands_exist() -> None:
-    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    extras = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     for page, command in commands():
         program, *arguments = shlex.split(command)
         if program == "pip":
             assert arguments[0] == "install", command
-            asked = re.findall(r"\[([\w,]+)\]", command)
+            asked = re.findall(r"\[([\w,-]+)\]", command)
             assert set(",".join(asked).split(",")) - {""} <= set(extras), f"{page.name}: {command}"
         elif program == "python":
             file = arguments[0] if arguments[0] != "-m" else f"{arguments[1].replace('.', '/')}"
@@ -149,7 +149,7 @@ def test_all_other_commands_exist() -> None:
 
 
 def test_extras_that_are_spoken_of_exist() -> None:
-    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    extras = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     texts = [*PAGES, *(ROOT / "fastnn").rglob("*.py")]
     spoken = {
         extra
