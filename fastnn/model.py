@@ -45,10 +45,11 @@ class Sequential(Network):
     name : str, optional
     precision : {"fp32", "tf32", "bf16"}
         What the factors of dense layers' products are rounded to on a GPU, where tensor cores
-        multiply them: tf32 keeps 11 bits of their mantissa, bf16 8. Sums, weights, gradients and
-        all else stay float32, and so must `dtype` be. A CPU has no tensor cores: together with
-        ``device="cpu"`` these two are refused; a model that comes to the CPU all the same, because
-        "auto" finds no GPU, out of a file or by `to`, computes in fp32 there.
+        multiply them (of compute capability 8.0 and higher): tf32 keeps 11 bits of their mantissa,
+        bf16 8. Sums, weights, gradients and all else stay float32, as `dtype` must be. A CPU has no
+        tensor cores: together with ``device="cpu"`` these two are refused; a model that comes to
+        the CPU all the same, because "auto" finds no GPU, out of a file or by `to`, computes in
+        fp32 there.
 
     Attributes
     ----------

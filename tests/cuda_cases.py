@@ -136,8 +136,25 @@ def _launch(call: Call, rows: int, aligned: bool, precision: str) -> Launch:
     return launch_of(call.key, {"N": rows} | lengths, aligned, precision)
 
 
-def check(device: Any, example: Example, **how: Any) -> None:
+WITHIN = {"tf32": 2e-3, "bf16": 2e-2}
+"""The most that a product of rounded factors may be off, as a share of the largest result."""
+
+
+def errors(device: Any, example: Example, **how: Any) -> dict[str, float]:
+    """Of each output of an example the largest error, as a share of the largest value."""
+    results = run(device, example, **how)
+    return {
+        name: float(np.abs(results[name] - value).max() / max(np.abs(value).max(), 1e-30))
+        for name, value in example.expected().items()
+    }
+
+
+def check(device: Any, example: Example, precision: str = "fp32", **how: Any) -> None:
     """Run an example and compare it with the oracle."""
+    if precision != "fp32":
+        found = errors(device, example, precision=precision, **how)
+        assert max(found.values()) <= WITHIN[precision], found
+        return
     results = run(device, example, **how)
     for name, value in example.expected().items():
         unit = example.units.get(name, 1.0)

@@ -14,6 +14,7 @@ pytest.importorskip("greenlet", reason="greenlet is not installed")
 import cuda_cases
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.kernels.cuda import product
+from fastnn.kernels.cuda.tensor import ROUNDED, Layout, fragments_of
 from helpers import assert_close
 from kernel_cases import CASES, Array, Draw, Example, assert_same_bits
 
@@ -21,10 +22,8 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
 )
 
-# The most that a result may be off, and the least that the worst of them must be, as shares of the
-# largest: with operands rounded to 11 and to 8 bits, terms of either sign.
-WITHIN = {"tf32": 2e-3, "bf16": 2e-2}
 BEYOND = {"tf32": 1e-5, "bf16": 1e-4}
+"""The least that the worst result is off, as a share of the largest: factors are rounded."""
 
 DEPTH = {"dense_forward": "I", "dense_backward_input": "O", "dense_backward_kernel": "N"}
 """The dimension along which each product sums."""
@@ -32,7 +31,7 @@ DEPTH = {"dense_forward": "I", "dense_backward_input": "O", "dense_backward_kern
 SHAPES = [(1, 1, 1), (2, 3, 5), (7, 17, 33), (34, 20, 12)]
 """Rows and columns, of one block or two, and the depth, of up to three slices."""
 
-of_both = pytest.mark.parametrize("precision", list(WITHIN))
+of_both = pytest.mark.parametrize("precision", list(BEYOND))
 of_all_products = pytest.mark.parametrize("name", list(DEPTH))
 
 
@@ -46,15 +45,6 @@ def example(name: str, rows: int, columns: int, depth: int, without: str = "") -
     others = [letter for letter in "NIO" if letter != DEPTH[name]]
     lengths = dict(zip(others, (rows, columns), strict=True)) | {DEPTH[name]: depth}
     return CASES[name](Draw(name, "float32", rows + depth, lengths, without))
-
-
-def errors(device: Any, case: Example, precision: str, **how: Any) -> dict[str, float]:
-    """Of each output the largest error, as a share of the largest value."""
-    results = cuda_cases.run(device, case, precision=precision, **how)
-    return {
-        name: float(np.abs(results[name] - value).max() / max(np.abs(value).max(), 1e-30))
-        for name, value in case.expected().items()
-    }
 
 
 def integers(case: Example) -> Example:
@@ -73,14 +63,13 @@ def integers(case: Example) -> Example:
 def test_products_are_as_exact_as_their_precision(
     device: Any, name: str, precision: str, shape: tuple[int, int, int]
 ) -> None:
-    found = errors(device, example(name, *shape), precision)
-    assert max(found.values()) <= WITHIN[precision]
+    cuda_cases.check(device, example(name, *shape), precision=precision)
 
 
 @of_both
 @of_all_products
 def test_factors_are_rounded(device: Any, name: str, precision: str) -> None:
-    found = errors(device, example(name, 7, 17, 33), precision)
+    found = cuda_cases.errors(device, example(name, 7, 17, 33), precision=precision)
     for output, error in found.items():
         assert (error > BEYOND[precision]) is (output != "db")
 
@@ -130,7 +119,7 @@ def test_any_place_in_memory(device: Any, name: str, precision: str) -> None:
 def test_product_without_an_operand(device: Any, name: str, without: str, precision: str) -> None:
     case = example(name, 6, 9, 20, without)
     assert case.inputs[without] is None
-    assert max(errors(device, case, precision).values()) <= WITHIN[precision]
+    cuda_cases.check(device, case, precision=precision)
 
 
 @of_both
@@ -150,3 +139,38 @@ def test_what_is_not_finite_is_not_hidden(device: Any, precision: str) -> None:
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     np.testing.assert_array_equal(np.isinf(found), np.isinf(expected))
     assert np.isfinite(found[3]).all()
+
+
+BANKS = 32
+"""Words of shared memory that come at once, if they lie in different banks."""
+
+
+@of_both
+@pytest.mark.parametrize("depth_runs", [True, False])
+def test_a_warp_reads_from_different_banks(precision: str, depth_runs: bool) -> None:
+    rounded = ROUNDED[precision]
+    for tile in rounded.tiles:
+        layout = Layout(rounded, tile, tile.columns, depth_runs)
+        fragments = fragments_of(layout, rounded, depth_runs)
+        at = [fragments.first(lane, 0) for lane in range(32)]
+        if precision == "tf32" and not depth_runs:  # word by word
+            assert len({word % BANKS for word in at}) == BANKS
+            continue
+        for eight in (at[i : i + 8] for i in range(0, 32, 8)):  # chunks of four words
+            assert len({word // 4 % (BANKS // 4) for word in eight}) == 8
+
+
+@of_both
+@pytest.mark.parametrize("depth_runs", [True, False])
+def test_a_slice_is_brought_once(precision: str, depth_runs: bool) -> None:
+    rounded = ROUNDED[precision]
+    for tile in rounded.tiles:
+        layout = Layout(rounded, tile, tile.columns, depth_runs)
+        brought = []
+        for thread in range(tile.group):
+            line, chunk = layout.place(thread)
+            for piece in range(layout.pieces):
+                at = layout.index(line, chunk) + piece * layout.words_apart
+                assert at == layout.index(line + piece * layout.lines_apart, chunk)
+                brought.append(at)
+        assert sorted(brought) == list(range(0, layout.words, 4))

@@ -42,6 +42,22 @@ def test_op_is_the_oracle(name: str, dtype: str, sizes: dict[str, int]) -> None:
         cuda_cases.check(opening.open_device(), example, shift=shift)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize(
+    "product", ["dense_forward", "dense_backward_input", "dense_backward_kernel"]
+)
+@pytest.mark.parametrize("sizes", [*SIZES, {"N": 1600, "I": 1500, "O": 1400}])
+def test_products_are_as_exact_as_their_precision(
+    product: str, precision: str, sizes: dict[str, int]
+) -> None:
+    import cuda_cases
+    from kernel_cases import CASES, Draw
+
+    for shift in (0, 1):
+        example = CASES[product](Draw(product, "float32", 1, dict(sizes)))
+        cuda_cases.check(opening.open_device(), example, precision=precision, shift=shift)
+
+
 def trained(device: str, *inside: fastnn.Layer, epochs: int = 3) -> fastnn.Sequential:
     (x, y), _ = fastnn.datasets.load("digits")
     layers = [fastnn.Dense(64, activation="relu"), *inside, fastnn.Dense(10, activation="softmax")]

@@ -11,13 +11,11 @@ import pytest
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import fastnn
+from cuda_cases import WITHIN  # predictions are near 1
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
 )
-
-WITHIN = {"tf32": 2e-3, "bf16": 2e-2}
-"""The most that predictions, which are near 1, may be off."""
 
 of_both = pytest.mark.parametrize("precision", list(WITHIN))
 

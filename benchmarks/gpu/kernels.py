@@ -30,42 +30,50 @@ NOT_YET_RUN, RIGHT = "not yet run", "right"
 
 
 def measure(found: Findings, simulated: bool) -> None:
-    """Try every kernel, of both element types."""
+    """Try every kernel, of both element types, and of products every precision."""
     if not TESTS.is_dir():
         raise SystemExit("the examples of ops are in tests/: run from a checkout")
     sys.path.insert(0, str(TESTS))
     cuda_cases, cases = map(importlib.import_module, ("cuda_cases", "kernel_cases"))
+    from fastnn.engine.cuda.device import precisions_of
     from fastnn.kernels.cuda.adapter import has_kernel
 
-    names = [name for name in cases.CASES if has_kernel(name)]
-    ops: dict[str, Any] = {
-        f"{name} {dtype}": NOT_YET_RUN for name in names for dtype in cases.DTYPES
-    }
+    kinds = [
+        (name, dtype, precision)
+        for dtype in cases.DTYPES
+        for name in cases.CASES
+        if has_kernel(name)
+        for precision in precisions_of(name, dtype)
+    ]
+    ops: dict[str, Any] = {" ".join(kind): NOT_YET_RUN for kind in kinds}
     found["seed"] = seed = secrets.randbits(32)
     found["ops"] = ops
     device = opening.open_device()
     examples = {
-        (name, dtype): [
+        (name, dtype, precision): [
             cases.CASES[name](cases.Draw(name, dtype, seed, dict(sizes)))
             for sizes in (SIMULATED_SIZES if simulated else SIZES)
         ]
-        for dtype in cases.DTYPES
-        for name in names
+        for name, dtype, precision in kinds
     }
     if not simulated:  # all at once, on all cores
-        launches = [cuda_cases.launch_for(e) for each in examples.values() for e in each]
+        launches = [
+            cuda_cases.launch_for(example, precision)
+            for (_, _, precision), each in examples.items()
+            for example in each
+        ]
         device.load(launches, None)  # type: ignore[attr-defined]
-    for (name, dtype), each in examples.items():
+    for kind, each in examples.items():
         problems = []
         for example in each:
             try:
-                cuda_cases.check(device, example)
+                cuda_cases.check(device, example, precision=kind[2])
             except Exception as error:  # of one kernel: the others are still to be tried
                 what = f"{type(error).__name__}: {str(error).strip()}"
                 problems.append(f"{example.rows} rows: {what[:500]}")
             if device.lost:
                 break
-        ops[f"{name} {dtype}"] = problems or RIGHT
+        ops[" ".join(kind)] = problems or RIGHT
         found.keep()
         if device.lost:
-            raise SystemExit(f"{name} {dtype} has ended the GPU's context")
+            raise SystemExit(f"{' '.join(kind)} has ended the GPU's context")

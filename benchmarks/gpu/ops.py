@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.gpu.rates import seconds
 from benchmarks.gpu.stage import Findings
 from fastnn.engine.cuda import opening
-from fastnn.engine.cuda.device import Launched, launch_of
+from fastnn.engine.cuda.device import Launched, launch_of, precisions_of
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.slots import STATE_SLOTS
@@ -72,12 +72,15 @@ def measure(found: Findings, simulated: bool) -> None:
             if simulated:
                 lengths = {letter: min(length, 5) for letter, length in lengths.items()}
             place = ", ".join(f"{letter} {length:,}" for letter, length in lengths.items())
-            ops[f"{name}: {place}"] = measured(name, lengths, simulated)
-            found.keep()
+            for precision in precisions_of(name, "float32"):
+                rounded = "" if precision == "fp32" else f" {precision}"
+                figures = measured(name, lengths, simulated, precision)
+                ops[f"{name}{rounded}: {place}"] = figures
+                found.keep()
 
 
-def measured(name: str, lengths: dict[str, int], simulated: bool) -> dict[str, Any]:
-    """One op's figures."""
+def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str) -> dict[str, Any]:
+    """One op's figures, its factors rounded to a precision."""
     device, line = opening.open_device(), signature(name)
     rows = lengths.get("N", 1)
     arrays = {
@@ -97,7 +100,7 @@ def measured(name: str, lengths: dict[str, int], simulated: bool) -> dict[str, A
     state[s.ROWS] = state[s.BATCH] = state[s.TOTAL] = rows
     state_memory = device.allocate(state.nbytes)
     device.write(state_memory.address, state)
-    launch = launch_of(call.key, dict(lengths) | {"N": rows}, aligned=True)
+    launch = launch_of(call.key, dict(lengths) | {"N": rows}, True, precision)
     held, launches = [], []
     for _ in range(sets):
         places = {id(array): device.allocate(max(array.nbytes, 1)) for array in arrays.values()}

@@ -167,6 +167,16 @@ def launch_of(key: Key, lengths: dict[str, int], aligned: bool, precision: str =
     return launch
 
 
+def precisions_of(name: str, type_name: str) -> tuple[str, ...]:
+    """What factors may be rounded to in an op on arrays of that type."""
+    from fastnn.kernels.cuda.launch import PRECISIONS
+
+    is_of_one_type = all(operand.type != "S" for operand in signature(name).arrays)
+    if type_name == "float32" and is_of_one_type and kernel_of((name, type_name)).rounded:
+        return PRECISIONS
+    return PRECISIONS[:1]
+
+
 def simulated() -> bool:
     """Whether Numba's simulator stands for the GPU."""
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")

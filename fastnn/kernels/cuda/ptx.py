@@ -137,13 +137,16 @@ else:
     SHARED = 3
     """Number of the address space of shared memory."""
 
-    def _call(builder, result, text, constraints, arguments, does_more=False):
-        """Issue an instruction; `does_more` than its results say: it is neither dropped nor moved
-        past another such."""
+    def _call(builder, result, text, constraints, arguments, does_more=False, of_warp=False):
+        """Issue an instruction.
+
+        If it `does_more` than its results say, it is neither dropped nor moved past another such;
+        if it is one `of_warp`, its threads are not parted before it.
+        """
         of_arguments = [argument.type for argument in arguments]
         function = ir.FunctionType(result, of_arguments)
-        assembly = ir.InlineAsm(function, text, constraints, side_effect=does_more)
-        return builder.call(assembly, arguments)
+        assembly = ir.InlineAsm(function, text, constraints, side_effect=does_more or of_warp)
+        return builder.call(assembly, arguments, attrs=("convergent",) if of_warp else ())
 
     def _as_tuple(context, builder, result, struct):
         parts = [builder.extract_value(struct, i) for i in range(result.count)]
@@ -168,7 +171,7 @@ else:
 
         def codegen(context, builder, signature, arguments):
             struct = ir.LiteralStructType([FLOAT32] * 4)
-            found = _call(builder, struct, text, constraints, arguments)
+            found = _call(builder, struct, text, constraints, arguments, of_warp=True)
             return _as_tuple(context, builder, result, found)
 
         return result(*[types.int32] * 6, *[types.float32] * 4), codegen
@@ -193,7 +196,7 @@ else:
             pointer = _pointer(context, builder, signature.args[0], *arguments)
             struct = ir.LiteralStructType([INT32] * 4)
             at = _shared_address(builder, pointer)
-            found = _call(builder, struct, text, "=r,=r,=r,=r,r,~{memory}", [at], does_more=True)
+            found = _call(builder, struct, text, "=r,=r,=r,=r,r,~{memory}", [at], of_warp=True)
             return _as_tuple(context, builder, result, found)
 
         return result(shared, types.int64), codegen

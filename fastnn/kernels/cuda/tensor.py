@@ -124,8 +124,8 @@ class Layout:
 
     Attributes
     ----------
-    chunks : int
-        Of a line.
+    run, chunks : int
+        Elements of a chunk, and chunks of a line.
     words : int
         Of a slice.
     pieces : int
@@ -156,7 +156,7 @@ class Layout:
         def place(thread):
             return thread // chunks, thread % chunks
 
-        self.chunks, self.index, self.place = chunks, index, place
+        self.run, self.chunks, self.index, self.place = precision.run, chunks, index, place
         self.words, self.pieces = lines * chunks * CHUNK, lines * chunks // tile.group
         self.lines_apart, self.words_apart = tile.group // chunks, tile.group * CHUNK
 
@@ -184,7 +184,7 @@ class Staging(NamedTuple):
     held: int
 
 
-def _copied(layout: Layout, precision: Precision, wide: bool) -> Staging:
+def _copied(layout: Layout, wide: bool) -> Staging:
     """Past the registers, as it is."""
     index, place, pieces = layout.index, layout.place, layout.pieces
     lines_apart, words_apart = layout.lines_apart, layout.words_apart
@@ -219,9 +219,9 @@ def _copied(layout: Layout, precision: Precision, wide: bool) -> Staging:
     return Staging(start, land, add, 1)
 
 
-def _packed(layout: Layout, precision: Precision, wide: bool) -> Staging:
+def _packed(layout: Layout, wide: bool) -> Staging:
     """Through registers, where two elements become a word."""
-    index, place, pieces, run = layout.index, layout.place, layout.pieces, precision.run
+    index, place, pieces, run = layout.index, layout.place, layout.pieces, layout.run
     lines_apart, words_apart = layout.lines_apart, layout.words_apart
     count, zero = RUN if wide else 1, np.float32(0)
 
@@ -288,7 +288,8 @@ def word(shared, index):
 # and adding, both by constants: so each takes one instruction, and no register from slice to slice.
 
 
-def _fragments(layout: Layout, precision: Precision, depth_runs: bool) -> Fragments:
+def fragments_of(layout: Layout, precision: Precision, depth_runs: bool) -> Fragments:
+    """How a warp takes its fragments of a factor that lies so."""
     index, lines = layout.index, 2 * precision.run
     width = layout.chunks * CHUNK
 
@@ -362,13 +363,13 @@ def product(
     layout_b = Layout(precision, tile, tile_columns, depth_runs_in_b)
     is_copied = precision.packed == 1
     staging = _copied if is_copied else _packed
-    bring_a, land_a, _, count_a = staging(layout_a, precision, wide)
-    bring_b, land_b, add_b, count_b = staging(layout_b, precision, wide)
+    bring_a, land_a, _, count_a = staging(layout_a, wide)
+    bring_b, land_b, add_b, count_b = staging(layout_b, wide)
     commit = commit_copies if is_copied else _nothing
     arrive = wait_for_copies(ahead - 1) if is_copied else _nothing
     settle = wait_for_copies(0) if is_copied else _nothing
-    first_a, fragments_a = _fragments(layout_a, precision, depth_runs_in_a)
-    first_b, fragments_b = _fragments(layout_b, precision, depth_runs_in_b)
+    first_a, fragments_a = fragments_of(layout_a, precision, depth_runs_in_a)
+    first_b, fragments_b = fragments_of(layout_b, precision, depth_runs_in_b)
     multiply_blocks = precision.multiply
     size_a, size_of_both = layout_a.words, layout_a.words + layout_b.words
     shared_size = stages * groups * size_of_both
