@@ -30,6 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 
+CUBINS = pytest.StashKey[str]()
+"""What `benchmarks.cubins` has printed, if a test has read its report."""
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show how the CUDA kernels are compiled."""
+    if CUBINS in config.stash:
+        terminalreporter.section("CUDA kernels")
+        terminalreporter.write(config.stash[CUBINS])
+
+
 def reads_cubins(item: pytest.Item) -> bool:
     """Whether a test waits until all CUDA kernels are compiled."""
     return "cubin_lines" in getattr(item, "fixturenames", ())
@@ -72,23 +85,24 @@ def cubin_report(
         yield lambda: None
         return
     folder = tmp_path_factory.mktemp("cubins")
-    path, errors = folder / "report.json", folder / "errors"
+    path, table, errors = (folder / name for name in ("report.json", "table", "errors"))
     command = [sys.executable, "-m", "benchmarks.cubins", "--output", str(path)]
     if readers < len(items):
         command = ["nice", "-n", "19", *command, "--processes", "1"]
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
-    with errors.open("w") as said:
+    with errors.open("w") as said, table.open("w") as printed:
         child = subprocess.Popen(
             command,
             cwd=Path(__file__).parents[1],
             env=environment,
-            stdout=subprocess.DEVNULL,
+            stdout=printed,
             stderr=said,
             start_new_session=True,
         )
 
     def report() -> Any:
         assert child.wait() == 0, errors.read_text()
+        request.config.stash[CUBINS] = table.read_text(encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
 
     try:
