@@ -281,7 +281,7 @@ class Fragments(NamedTuple):
 @device
 def word(shared, index):
     """A word: of an unsigned index it is not asked whether it counts from the array's end."""
-    return shared[np.uint32(index)]
+    return shared[np.uint64(index)]
 
 
 # A lane's words of one block and step have their place from those of another by turning over bits
