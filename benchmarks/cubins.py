@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import RESULTS, machine, tables
 from fastnn.engine.catalogue import every_key
-from fastnn.engine.cuda.device import Key, kernel_of, launch_of, simulated
+from fastnn.engine.cuda.device import Key, launch_of, precisions_of, simulated
 from fastnn.kernels.cuda.launch import PRECISIONS
 from fastnn.kernels.pointwise import PAIRS
 from fastnn.kernels.signatures import NAMES, signature
@@ -116,8 +116,7 @@ def tasks(names: Sequence[str] = ()) -> list[Task]:
 
 def precisions(key: Key) -> tuple[str, ...]:
     """What an op's factors may be rounded to, if it is a product of float32."""
-    is_rounded = key[1:] == ("float32",) and kernel_of(key).rounded is not None
-    return PRECISIONS if is_rounded else PRECISIONS[:1]
+    return precisions_of(*key) if len(key) == 2 else PRECISIONS[:1]
 
 
 def launch(key: Key, shape: str, precision: str = "fp32") -> tuple[int, tuple[int, ...]]:

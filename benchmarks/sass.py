@@ -13,13 +13,15 @@ COUNTED = {
     "stg_128": r"STG\S*\.128\b",
     "ldgsts_128": r"LDGSTS\S*\.128\b",
     "lds_128": r"LDS\S*\.128\b",
+    "ldsm": r"LDSM\b",
     "local": r"(?:LDL|STL)\b",
     "ffma": r"FFMA\b",
     "dfma": r"DFMA\b",
     "mma": r"(?:HMMA|HGMMA|DMMA)\b",
 }
 """Instructions by name: 16-byte loads and stores of global memory, copies from there to shared
-memory, loads from that; any use of local memory; fused multiply-adds; tensor cores."""
+memory, loads from that, and of matrices; any use of local memory; fused multiply-adds; tensor
+cores."""
 
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.M)
 

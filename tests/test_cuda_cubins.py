@@ -19,6 +19,7 @@ sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks import cubins, sass  # noqa: E402
 from fastnn.engine.cuda.cubin import RESIDENT_THREADS  # noqa: E402
+from fastnn.kernels.cuda.launch import PRECISIONS  # noqa: E402
 from fastnn.kernels.cuda.memory import lanes_of  # noqa: E402
 from fastnn.kernels.signatures import signature  # noqa: E402
 
@@ -88,6 +89,12 @@ def test_products_are_wide_and_multiply_where_they_should(cubin_lines: list[Line
         assert (line["mma"] > 0) is bool(rounded), shown([line])
         assert rounded or line["ffma"] >= 64, shown([line])
         assert not wide or (line["ldg_128"] or line["ldgsts_128"]), shown([line])
+        if rounded:
+            precision = PRECISIONS[rounded[0]]
+            assert not wide or (line["ldgsts_128"] > 0) is (precision == "tf32"), shown([line])
+            # Matrices that lie transposed are loaded so if their elements are halves of words.
+            both_transposed = line["op"] == "dense_backward_kernel"
+            assert (line["ldsm"] == 0) is (precision == "tf32" and both_transposed), shown([line])
 
 
 NARROW = {
