@@ -80,14 +80,13 @@ def cubin_report(
     priority, where other tests are to be run first.
     """
     items = request.session.items
-    readers = sum(map(reads_cubins, items))
-    if not readers:
+    if not any(map(reads_cubins, items)):
         yield lambda: None
         return
     folder = tmp_path_factory.mktemp("cubins")
     path, table, errors = (folder / name for name in ("report.json", "table", "errors"))
     command = [sys.executable, "-m", "benchmarks.cubins", "--output", str(path)]
-    if readers < len(items):
+    if len({item.path for item in items}) > 1:
         command = ["nice", "-n", "19", *command, "--processes", "1"]
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
     with errors.open("w") as said, table.open("w") as printed:
