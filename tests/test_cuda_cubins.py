@@ -36,16 +36,9 @@ def test_every_kernel_is_compiled_for_both_architectures(cubin_lines: list[Line]
         assert compiled == {key[0] for key in cubins.kernel_keys()}
 
 
-SPILLING = {("half_poisson_deviance", "float32", "large")}
-"""Kernels that do not get by on their registers: of 32 columns a thread keeps two rows, 64 numbers,
-beside a formula of logarithms. With 28 columns a thread, or a block to a row, nothing is spilled.
-"""
-
-
-def test_nothing_else_lies_in_local_memory(cubin_lines: list[Line]) -> None:
+def test_nothing_lies_in_local_memory(cubin_lines: list[Line]) -> None:
     bad = [line for line in cubin_lines if line["stack"] or line["spilled"] or line.get("local")]
-    # As a set, and not a bound: whoever cures one takes it off the list.
-    assert {(line["op"], line["types"][0], line["shape"]) for line in bad} == SPILLING, shown(bad)
+    assert not bad, shown(bad)
 
 
 def test_registers_suffice_for_the_threads_promised(cubin_lines: list[Line]) -> None:
