@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from benchmarks import RESULTS, machine, tables
 from fastnn.engine.catalogue import every_key
 from fastnn.engine.cuda.device import Key, launch_of, precisions_of, simulated
-from fastnn.kernels.cuda.launch import PRECISIONS
+from fastnn.kernels.cuda.launch import PRECISIONS, followed_by
 from fastnn.kernels.pointwise import PAIRS
 from fastnn.kernels.signatures import NAMES, signature
 
@@ -109,6 +109,9 @@ def tasks(names: Sequence[str] = ()) -> list[Task]:
         for shape in ("large",) if key[0] in ALIKE else SHAPES:
             for precision in precisions(key):
                 launches.setdefault(launch(key, shape, precision), shape)
+        if key[0] in ("dense_forward", "dense_backward_input"):  # with an activation after it
+            threads, constants = launch(key, "large")
+            launches[threads, followed_by(constants, "tanh")] = "large"
         found += [Task(key, shape, HOPPER, *how) for how, shape in launches.items()]
         found += [Task(key, WIDEST, AMPERE, *launch(key, WIDEST, p)) for p in precisions(key)]
     return found

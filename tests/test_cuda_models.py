@@ -262,3 +262,24 @@ def test_without_a_driver_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         network("cuda")
     assert network("auto").device == "cpu"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_do_the_activations_that_follow_them(dtype: str) -> None:
+    x, y = data()
+
+    def trained(device: str) -> fastnn.Sequential:
+        inside: list[fastnn.Layer] = []
+        for activation in ("tanh", fastnn.LeakyReLU(0.3), "elu"):
+            inside.append(fastnn.Dense(5))
+            is_name = isinstance(activation, str)
+            inside.append(fastnn.Activation(activation) if is_name else activation)
+        model = network(device, *inside, dtype=dtype)
+        model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+        return model
+
+    cpu, gpu = trained("cpu"), trained("cuda")
+    (program,) = [kept.program for key, kept in gpu._programs.items() if key[0] == "cuda"]
+    names = {call.signature.name for call in program.calls}
+    assert not {name for name in names if name.startswith(("tanh", "leaky_relu", "elu"))}
+    assert_alike(cpu, gpu, rtol=1e-5 if dtype == "float32" else 1e-12)

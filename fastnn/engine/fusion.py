@@ -20,6 +20,7 @@ import numpy as np
 from fastnn.engine import shapes
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
+from fastnn.kernels.activations import ELEMENTWISE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,20 +36,20 @@ def fuse(calls: list[Call], rows: int, team: bool) -> list[Call]:
 
     Which kernels are updated with their products depends on whether a `team` of threads trains.
     """
-    calls = _fuse_elementwise(calls, only_relu=False)
+    calls = _fuse_elementwise(calls, on_a_gpu=False)
     return _fuse_update(calls, rows, shapes.TEAM_UPDATE_BYTES if team else shapes.UPDATE_BYTES)
 
 
-def fuse_relu(calls: list[Call]) -> list[Call]:
-    """The calls of a program with every ReLU done by the product that comes before it."""
-    return _fuse_elementwise(calls, only_relu=True)
+def fuse_activations(calls: list[Call]) -> list[Call]:
+    """The calls of a program for a GPU, whose products take one activation, or derivative, each."""
+    return _fuse_elementwise(calls, on_a_gpu=True)
 
 
 _RELU = {"dense_forward": "relu_forward", "dense_backward_input": "relu_backward"}
 """What products do themselves."""
 
 
-def _fuse_elementwise(calls: list[Call], only_relu: bool) -> list[Call]:
+def _fuse_elementwise(calls: list[Call], on_a_gpu: bool) -> list[Call]:
     users: dict[int, list[int]] = {}
     for position, call in enumerate(calls):
         for buffer in call.buffers:
@@ -61,12 +62,16 @@ def _fuse_elementwise(calls: list[Call], only_relu: bool) -> list[Call]:
         while (
             follower := _only_reader(calls, users, position, call.arrays[output], absorbed)
         ) is not None:
-            if only_relu and (call.finish or not _is_relu(call, calls[follower])):
+            if on_a_gpu and (call.finish or activation_of(call, calls[follower]) is None):
                 break
             call.finish.append(calls[follower])
             absorbed.add(follower)
             call.arrays[output] = calls[follower].arrays[calls[follower].signature.result[0]]
         _take_relu(call)
+        if on_a_gpu and call.finish and "gate" in call.arrays:
+            own = call.finish[0]
+            kept = ELEMENTWISE[own.signature.name.removesuffix("_backward")].of
+            call.arrays["gate"] = own.arrays[kept]
     return [call for position, call in enumerate(calls) if position not in absorbed]
 
 
@@ -82,6 +87,14 @@ def _take_relu(call: Call) -> None:
     else:
         call.arrays["gate"] = first.arrays["y"]
     del call.finish[0]
+
+
+def activation_of(product: Call, follower: Call) -> str | None:
+    """The activation which, or whose derivative, an op is that a product on a GPU can do itself."""
+    name, _, way = follower.signature.name.rpartition("_")
+    ways = {"dense_forward": "forward", "dense_backward_input": "backward"}
+    taken = name in ELEMENTWISE and ways.get(product.signature.name) == way
+    return name if taken else None
 
 
 def _is_relu(product: Call, follower: Call) -> bool:

@@ -114,9 +114,9 @@ class Program(Saved):
         self.calls = fusion.fuse(self.calls, self.rows, team)
         self._plan = None
 
-    def fuse_relu(self) -> None:
-        """Leave every ReLU to the product that it follows: all that a GPU's products take on."""
-        self.calls = fusion.fuse_relu(self.calls)
+    def fuse_activations(self) -> None:
+        """Leave activations to the products that they follow: all that a GPU's take on."""
+        self.calls = fusion.fuse_activations(self.calls)
         self._plan = None
 
     @property

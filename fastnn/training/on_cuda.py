@@ -43,7 +43,7 @@ class CudaStep:
         precision: str,
     ) -> None:
         self.program = program_of(step, like, rows, dtype, training)
-        self.program.fuse_relu()
+        self.program.fuse_activations()
         self.mirror, self.training, self._precision = mirror, training, precision
         self._idle: list[Linked] = []
 

@@ -106,6 +106,10 @@ def product_of(
 
 def rest_of(call: Call) -> Call | None:
     """The op that does what the product leaves undone of an op, in place."""
+    if call.finish:
+        follower, (output, source) = call.finish[0], call.finish[0].signature.result
+        own = {output: follower.arrays[output], source: follower.arrays[output]}
+        return Call(follower.signature.name, follower.arrays | follower.scalars | own)
     gate = call.arrays.get("gate")
     if gate is None:
         return None

@@ -13,10 +13,11 @@ from fastnn.engine.cpu import SLICE_SECONDS, diverged
 from fastnn.engine.cuda import blas
 from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
 from fastnn.engine.cuda.mirror import Mirror
-from fastnn.engine.operands import Call
+from fastnn.engine.fusion import activation_of
+from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Buffer, Program
 from fastnn.kernels import state as s
-from fastnn.kernels.cuda.launch import Launch
+from fastnn.kernels.cuda.launch import Launch, followed_by
 from fastnn.kernels.cuda.slots import STATE_SLOTS
 
 if TYPE_CHECKING:
@@ -120,7 +121,12 @@ class Linked:
         addresses = [address_of(array) for array in call.arrays.values() if array is not None]
         aligned = all(address % 16 == 0 for address in addresses)
         launch = launch_of(call.key, {"N": rows} | lengths, aligned, self._precision)
-        words = call.integers(address_of, lambda function: 0, rows=rows)
+        parameter = 0
+        if call.finish:
+            name = activation_of(call, call.finish[0])
+            launch = launch._replace(constants=followed_by(launch.constants, str(name)))
+            parameter = bits_of(float(call.finish[0].scalars.get("parameter") or 0.0))
+        words = call.integers(address_of, lambda function: 0, parameter, rows)
         for operand in call.signature.arrays:
             array, letter = call.arrays[operand.name], operand.dimensions[0]
             if isinstance(array, Buffer) and array.name is not None and letter != "N":

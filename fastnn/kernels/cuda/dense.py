@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.activations import ELEMENTWISE, Elementwise
+from fastnn.kernels.bits import float64_from_bits
 from fastnn.kernels.cuda import tensor
-from fastnn.kernels.cuda.launch import PRECISIONS, Kernel, Launch, Lengths
+from fastnn.kernels.cuda.launch import FOLLOWING, PRECISIONS, Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, given, view
 from fastnn.kernels.cuda.product import Tile, grid_of, is_wide, product, tile_for, tiles_of
 from fastnn.kernels.cuda.target import device
@@ -20,8 +22,8 @@ def _kernel(
 ) -> Kernel:
     """A kernel that is one product of so many rows, columns and depth.
 
-    ``make(product)`` is its device function: all that `product` is still to be told is how the
-    factors lie, and what follows.
+    ``make(product, activation)`` is its device function: all that `product` is still to be told is
+    how the factors lie, and what follows, `activation` among it, if it is not None.
     """
     tiles = tiles_of(type_name)
 
@@ -37,37 +39,54 @@ def _kernel(
         own_tiles = tensor.ROUNDED[precision].tiles
         return launched(own_tiles, lengths, aligned, PRECISIONS.index(precision))
 
-    def made(place: int, wide: int, precision: int = 0) -> Any:
+    def made(place: int, wide: int, precision: int = 0, following: int = 0) -> Any:
+        activation = ELEMENTWISE[FOLLOWING[following - 1]] if following else None
         if precision == 0:
-            return make(partial(product, type_name, tiles[place], bool(wide)))
+            return make(partial(product, type_name, tiles[place], bool(wide)), activation)
         to = tensor.ROUNDED[PRECISIONS[precision]]
-        return make(partial(tensor.product, to, to.tiles[place], bool(wide)))
+        return make(partial(tensor.product, to, to.tiles[place], bool(wide)), activation)
 
     return Kernel(made, partial(launched, tiles), rounded=rounded)
+
+
+def _of_two(which: str, activation: Elementwise | None) -> Any:
+    """An activation's formula, of an element and of a parameter, which some ignore."""
+    if activation is None:
+        return device(lambda x, parameter: x)
+    formula = getattr(activation, which)
+    if activation.parameter is not None:
+        return formula
+    return device(lambda x, parameter: formula(x))
 
 
 def dense_forward(type_name: str) -> Kernel:
     """``y = x·w + b``, overwriting y (N, O); x (N, I), w (I, O), b (O,) or left out.
 
-    Where `relu` is 1, ``y = max(x·w + b, 0)``.
+    Where `relu` is 1, ``y = max(x·w + b, 0)``; or another activation follows, whose parameter's
+    bits are `finish`.
     """
-    zero, flat = getattr(np, type_name)(0), view(type_name, 1)
+    real, flat = getattr(np, type_name), view(type_name, 1)
+    zero = real(0)
 
-    @device
-    def finish(value, row, column, columns, b, _, relu):
-        if given(b):
-            value += b[column]
-        return max(value, zero) if relu and value == value else value
-
-    def make(product: Callable[..., Any]) -> Any:
-        multiply = product(True, False, finish)
+    def make(product: Callable[..., Any], activation: Elementwise | None) -> Any:
+        follows, follow = activation is not None, _of_two("formula", activation)
 
         @device
-        def dense_forward(y, x, w, b, relu):
+        def finished(value, row, column, columns, b, _, numbers):
+            if given(b):
+                value += b[column]
+            if follows:
+                return follow(value, numbers[1])
+            return max(value, zero) if numbers[0] and value == value else value
+
+        multiply = product(True, False, finished)
+
+        @device
+        def dense_forward(y, x, w, b, relu, finish):
             (N, columns), depth = y.shape, x.shape[1]
             multiply(flat(address(y), (N * columns,)), flat(address(x), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, b, b, b,
-                     relu)  # fmt: skip
+                     (relu, real(float64_from_bits(finish))))  # fmt: skip
 
         return dense_forward
 
@@ -78,25 +97,31 @@ def dense_backward_input(type_name: str) -> Kernel:
     """``dx = dy·wᵀ``, overwriting dx (N, I); dy (N, O), w (I, O).
 
     With `gate` (N, I), which may be left out, dx is multiplied by 0 where gate is 0 or less: by
-    the derivative of the ReLU whose output it is.
+    the derivative of the ReLU whose output it is; or by that of another activation, of its output
+    or its input as it is told of, whose parameter's bits are `finish`.
     """
-    zero, flat = getattr(np, type_name)(0), view(type_name, 1)
+    real, flat = getattr(np, type_name), view(type_name, 1)
+    zero = real(0)
 
-    @device
-    def finish(value, row, column, columns, gate, _, numbers):
-        if given(gate) and not gate[row, column] > zero:
-            return value * zero
-        return value
-
-    def make(product: Callable[..., Any]) -> Any:
-        multiply = product(True, True, finish)
+    def make(product: Callable[..., Any], activation: Elementwise | None) -> Any:
+        follows, slope = activation is not None, _of_two("derivative", activation)
 
         @device
-        def dense_backward_input(dx, dy, w, gate):
+        def finished(value, row, column, columns, gate, _, parameter):
+            if follows:
+                return value * slope(gate[row, column], parameter)
+            if given(gate) and not gate[row, column] > zero:
+                return value * zero
+            return value
+
+        multiply = product(True, True, finished)
+
+        @device
+        def dense_backward_input(dx, dy, w, gate, finish):
             (N, columns), depth = dx.shape, dy.shape[1]
             multiply(flat(address(dx), (N * columns,)), flat(address(dy), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, gate, gate, gate,
-                     0)  # fmt: skip
+                     real(float64_from_bits(finish)))  # fmt: skip
 
         return dense_backward_input
 
@@ -111,7 +136,7 @@ def dense_backward_kernel(type_name: str) -> Kernel:
     def finish(value, row, column, columns, first, second, numbers):
         return value
 
-    def make(product: Callable[..., Any]) -> Any:
+    def make(product: Callable[..., Any], _: None) -> Any:
         multiply = product(False, False, finish, with_sums=True)
 
         @device

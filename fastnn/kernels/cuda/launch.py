@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from fastnn.kernels.activations import ELEMENTWISE
+
 Lengths = Mapping[str, int]
 """An op's dimensions; N is the most rows that a batch has."""
 
@@ -51,6 +53,15 @@ class Kernel(NamedTuple):
     any_grid: bool = False
     any_blocks: bool = False
     rounded: Callable[[Lengths, bool, str], Launch] | None = None
+
+
+FOLLOWING = tuple(ELEMENTWISE)
+"""Activations that a product does itself, and, on the way back, their derivatives."""
+
+
+def followed_by(constants: tuple[int, ...], activation: str) -> tuple[int, ...]:
+    """A product's constants, (tile, wide) and maybe precision, with an activation after it."""
+    return (*constants, *(0,) * (3 - len(constants)), 1 + FOLLOWING.index(activation))
 
 
 def in_blocks(count: int, threads: int = THREADS, each: int = 1) -> tuple[int, int]:
