@@ -1,19 +1,21 @@
 """Every op against the NumPy oracle: fresh inputs, poisoned outputs, watched margins.
 
-The examples are those of the tests. An error that ends the GPU's context ends the stage: what was
-not tried stands as not yet run.
+The examples are those of the tests. An error that ends the GPU's context ends the process, and
+another goes on with the next kernel; what was not tried stands as not yet run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.stage import Findings
+from benchmarks.gpu.stage import LOST, Findings
 from fastnn.engine.cuda import opening
+from fastnn.engine.cuda.device import Device
 
 TESTS = Path(__file__).parents[2] / "tests"
 
@@ -26,7 +28,7 @@ SIZES = (
 
 SIMULATED_SIZES = ({"N": 3, "F": 5, "I": 4, "O": 6, "C": 3, "P": 9},)
 
-NOT_YET_RUN, RIGHT = "not yet run", "right"
+NOT_YET_RUN, BEGUN, RIGHT = "not yet run", "has not ended", "right"
 
 
 def measure(found: Findings, simulated: bool) -> None:
@@ -38,29 +40,42 @@ def measure(found: Findings, simulated: bool) -> None:
     from fastnn.kernels.cuda.adapter import has_kernel
 
     names = [name for name in cases.CASES if has_kernel(name)]
-    ops: dict[str, Any] = {
-        f"{name} {dtype}": NOT_YET_RUN for name in names for dtype in cases.DTYPES
-    }
-    found["seed"] = seed = secrets.randbits(32)
-    found["ops"] = ops
+    ops: dict[str, Any] = found.setdefault(
+        "ops", {f"{name} {dtype}": NOT_YET_RUN for dtype in cases.DTYPES for name in names}
+    )
+    seed: int = found.setdefault("seed", secrets.randbits(32))
     device = opening.open_device()
-    examples = {
-        (name, dtype): [
-            cases.CASES[name](cases.Draw(name, dtype, seed, dict(sizes)))
-            for sizes in (SIMULATED_SIZES if simulated else SIZES)
-        ]
-        for dtype in cases.DTYPES
-        for name in names
-    }
-    if not simulated:  # all at once, on all cores
-        launches = [cuda_cases.launch_for(e) for each in examples.values() for e in each]
-        device.functions(launches, None)  # type: ignore[attr-defined]
-    for (name, dtype), each in examples.items():
-        problems = []
-        for example in each:
-            try:
-                cuda_cases.check(device, example)
-            except AssertionError as error:
-                problems.append(f"{example.rows} rows: {str(error).strip()[:500]}")
-        ops[f"{name} {dtype}"] = problems or RIGHT
-        found.keep()
+    for dtype in cases.DTYPES:
+        examples = {
+            f"{name} {dtype}": [
+                cases.CASES[name](cases.Draw(name, dtype, seed, dict(sizes)))
+                for sizes in (SIMULATED_SIZES if simulated else SIZES)
+            ]
+            for name in names
+            if ops[f"{name} {dtype}"] == NOT_YET_RUN
+        }
+        if not simulated:  # all at once, on all cores; what does not compile fails its own check
+            launches = [cuda_cases.launch_for(e) for each in examples.values() for e in each]
+            with contextlib.suppress(Exception):
+                device.functions(launches, None)  # type: ignore[attr-defined]
+        for op, each in examples.items():
+            ops[op] = BEGUN
+            found.keep()
+            ops[op] = _problems(cuda_cases, device, each) or RIGHT
+            found.keep()
+            if device.lost:
+                raise SystemExit(LOST)
+
+
+def _problems(cuda_cases: Any, device: Device, examples: list[Any]) -> list[str]:
+    """What is wrong with a kernel, in a line for each example, up to one that loses the GPU."""
+    problems = []
+    for example in examples:
+        try:
+            cuda_cases.check(device, example)
+        except Exception as error:  # also of the compiler, or the driver
+            said = str(error).strip()[:500]
+            problems.append(f"{example.rows} rows: {type(error).__name__}: {said}")
+        if device.lost:
+            break
+    return problems

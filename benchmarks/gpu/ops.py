@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.rates import seconds
-from benchmarks.gpu.stage import Findings
+from benchmarks.gpu.stage import LOST, Findings
 from fastnn.engine.cuda import opening
 from fastnn.engine.cuda.device import Launched, launch_of
 from fastnn.engine.operands import Call
@@ -65,15 +65,22 @@ SCALARS = {"columns": 1024, "rate": 0.2, "beta_1": 0.9, "beta_2": 0.999, "epsilo
 
 def measure(found: Findings, simulated: bool) -> None:
     """Every op at every size."""
-    ops: dict[str, Any] = {}
-    found["ops"] = ops
+    ops: dict[str, Any] = found.setdefault("ops", {})
+    device = opening.open_device()
     for name, sizes in OPS.items():
         for lengths in sizes:
             if simulated:
                 lengths = {letter: min(length, 5) for letter, length in lengths.items()}
             place = ", ".join(f"{letter} {length:,}" for letter, length in lengths.items())
-            ops[f"{name}: {place}"] = measured(name, lengths, simulated)
+            if f"{name}: {place}" in ops:
+                continue
+            try:
+                ops[f"{name}: {place}"] = measured(name, lengths, simulated)
+            except Exception as error:  # one op's failure costs no other its figures
+                ops[f"{name}: {place}"] = {"failed": repr(error)[:500]}
             found.keep()
+            if device.lost:
+                raise SystemExit(LOST)
 
 
 def measured(name: str, lengths: dict[str, int], simulated: bool) -> dict[str, Any]:

@@ -26,6 +26,18 @@ def missing_package() -> str | None:
     return None
 
 
+def missing_compiler() -> str | None:
+    """What there is to say of what compiles kernels that are in no cache; None: all is there."""
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+
+    for library in ("nvvm", "nvJitLink"):
+        try:
+            load_nvidia_dynamic_lib(library)
+        except DynamicLibNotFoundError:
+            return f"the CUDA toolkit's {library} is not installed: {INSTALL}"
+    return None
+
+
 def _driver_problem() -> str | None:
     """What there is to say of driver and GPU; None where both are there."""
     from cuda.bindings import driver
