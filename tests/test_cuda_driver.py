@@ -360,6 +360,16 @@ def test_a_lost_gpu_after_an_epoch_that_was_seen_loses_no_epoch(fake: FakeDriver
     assert model.state[s.STEP] == 6
 
 
+def test_a_forked_process_is_told_of_the_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forked = FakeDriver()
+    forked.failing["cuInit"] = Result.CUDA_ERROR_NOT_INITIALIZED
+    put_in_place(forked, monkeypatch)
+    with pytest.raises(RuntimeError, match=r"forked .* by 'spawn'"):
+        network("cuda")
+
+
 @pytest.mark.parametrize(
     ("fake_gpu", "said"),
     [

@@ -48,6 +48,8 @@ def _driver_problem() -> str | None:
         (status,) = driver.cuInit(0)
     except Exception:  # its class is another from release to release
         return "no NVIDIA driver is installed: it comes from nvidia.com or the system's packages"
+    if status == driver.CUresult.CUDA_ERROR_NOT_INITIALIZED:
+        return "this process was forked from one that uses the GPU: start it by 'spawn'"
     if status != driver.CUresult.CUDA_SUCCESS:
         return f"the NVIDIA driver finds no usable GPU ({status.name}): nvidia-smi may tell more"
     _, version = driver.cuDriverGetVersion()
