@@ -24,6 +24,7 @@ sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks import machine, nnfs, readme, reports, rounds, summary, tables  # noqa: E402
 from benchmarks.gpu import __main__ as gpu  # noqa: E402
+from benchmarks.gpu import grid as grid_on_gpu  # noqa: E402
 from benchmarks.gpu import kernels, stage  # noqa: E402
 from benchmarks.gradients import CONTESTANTS  # noqa: E402
 from benchmarks.grid import GRID, Row, make_data  # noqa: E402
@@ -127,6 +128,29 @@ def test_a_kernel_that_loses_the_gpu_costs_no_other_its_word(
     for name, outcome in outcomes.items():
         expected = ["3 rows: AssertionError: another value"] if "gelu" in name else kernels.RIGHT
         assert outcome == expected
+
+
+def test_rows_that_fastnn_fails_on_are_named_once_the_others_are_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+
+    class Failing:
+        def prepare(self, x: Any, y: Any, row: Row, threads: int) -> None:
+            tried.append(row.name)
+            raise ValueError("a reason")
+
+        @classmethod
+        def installed(cls) -> bool:
+            return True
+
+    monkeypatch.setattr(grid_on_gpu, "ON_GPU", {"fastnn": Failing})
+    monkeypatch.setattr(grid_on_gpu, "make_data", lambda row: (None, None))
+    found = stage.Findings(tmp_path / "found.json")
+    with pytest.raises(SystemExit, match="fastnn failed on T4, T2"):
+        grid_on_gpu.measure(found, simulated=False)
+    assert tuple(tried) == grid_on_gpu.ORDER
+    assert found["rows"]["T1"] == {"fastnn": {"failed": "ValueError('a reason')"}}
 
 
 def test_a_stage_that_hangs_tells_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
