@@ -114,9 +114,9 @@ class FakeDriver:
             return
         if not self.ready:
             raise Failure(Result.CUDA_ERROR_NOT_INITIALIZED)
-        if self.lost is not None and name != "cuCtxSetCurrent":
+        if self.lost is not None and not name.startswith("cuCtxP"):
             raise Failure(self.lost)
-        if not name.startswith(("cuDevice", "cuCtx")) and not hasattr(self._context, "current"):
+        if not name.startswith(("cuDevice", "cuCtx")) and not self.contexts:
             raise Failure(Result.CUDA_ERROR_INVALID_CONTEXT)
 
     # The device and its context.
@@ -154,9 +154,21 @@ class FakeDriver:
     def cuDevicePrimaryCtxRetain(self, device: Any) -> Any:
         return nvidia.CUcontext(1)
 
+    @property
+    def contexts(self) -> list[int]:
+        """The calling thread's stack of contexts."""
+        stack: list[int] = self._context.__dict__.setdefault("stack", [])
+        return stack
+
     @of_driver
-    def cuCtxSetCurrent(self, context: Any) -> None:
-        self._context.current = int(context)
+    def cuCtxPushCurrent(self, context: Any) -> None:
+        self.contexts.append(int(context))
+
+    @of_driver
+    def cuCtxPopCurrent(self) -> Any:
+        if not self.contexts:
+            raise Failure(Result.CUDA_ERROR_INVALID_CONTEXT)
+        return nvidia.CUcontext(self.contexts.pop())
 
     # Memory.
 

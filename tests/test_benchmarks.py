@@ -9,17 +9,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastnn
+from fastnn.engine.cuda import opening
+from fastnn.engine.cuda.device import CudaError
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks import machine, nnfs, readme, reports, rounds, summary, tables  # noqa: E402
+from benchmarks.gpu import __main__ as gpu  # noqa: E402
+from benchmarks.gpu import grid as grid_on_gpu  # noqa: E402
+from benchmarks.gpu import kernels, stage  # noqa: E402
 from benchmarks.gradients import CONTESTANTS  # noqa: E402
 from benchmarks.grid import GRID, Row, make_data  # noqa: E402
 from benchmarks.parts import PARTS, inference  # noqa: E402
@@ -69,6 +75,90 @@ def test_gpu_benchmark_runs_in_the_simulator(tmp_path: Path) -> None:
     row = report["stages"]["grid"]["found"]["rows"]["T4"]["fastnn"]
     assert row["host_microseconds"] > 0
     assert not list((ROOT / "benchmarks" / "results").glob("gpu-simulator*"))
+
+
+def test_a_stage_that_loses_the_gpu_is_gone_on_with_by_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = """
+import sys
+from pathlib import Path
+from benchmarks.gpu.stage import LOST, Findings
+found = Findings(Path(sys.argv[1]))
+found["processes"] = found.get("processes", 0) + 1
+found.keep()
+sys.exit(LOST if found["processes"] < 3 else 0)
+"""
+    run = subprocess.run
+    monkeypatch.setattr(
+        gpu.subprocess, "run", lambda c, **how: run([c[0], "-c", code, c[-1]], cwd=ROOT, **how)
+    )
+    outcome = gpu.run("kernels", 60, simulate=False)
+    assert (outcome["ended"], outcome["found"]) == ("well", {"processes": 3})
+
+
+def test_a_kernel_that_loses_the_gpu_costs_no_other_its_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cases, cuda_cases = map(pytest.importorskip, ("kernel_cases", "cuda_cases"))
+    names = ["relu_forward", "tanh_forward", "gelu_forward"]
+    monkeypatch.setattr(cases, "CASES", {name: cases.CASES[name] for name in names})
+    path, lost = tmp_path / "found.json", []
+
+    def check(device: Any, example: Any) -> None:
+        if (example.name, example.dtype) == ("tanh_forward", "float32"):
+            device.lost = True
+            raise CudaError("an illegal address")
+        if example.name == "gelu_forward":
+            raise AssertionError("another value")
+
+    monkeypatch.setattr(cuda_cases, "check", check)
+    while len(lost) < 9:
+        device = SimpleNamespace(lost=False)
+        monkeypatch.setattr(opening, "open_device", lambda device=device: device)
+        try:
+            kernels.measure(stage.Findings(path), simulated=True)
+        except SystemExit as ended:
+            lost.append(ended.code)
+        else:
+            break
+    assert lost == [stage.LOST]
+    outcomes = json.loads(path.read_text())["ops"]
+    assert outcomes.pop("tanh_forward float32") == ["3 rows: CudaError: an illegal address"]
+    for name, outcome in outcomes.items():
+        expected = ["3 rows: AssertionError: another value"] if "gelu" in name else kernels.RIGHT
+        assert outcome == expected
+
+
+def test_rows_that_fastnn_fails_on_are_named_once_the_others_are_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+
+    class Failing:
+        def prepare(self, x: Any, y: Any, row: Row, threads: int) -> None:
+            tried.append(row.name)
+            raise ValueError("a reason")
+
+        @classmethod
+        def installed(cls) -> bool:
+            return True
+
+    monkeypatch.setattr(grid_on_gpu, "ON_GPU", {"fastnn": Failing})
+    monkeypatch.setattr(grid_on_gpu, "make_data", lambda row: (None, None))
+    found = stage.Findings(tmp_path / "found.json")
+    with pytest.raises(SystemExit, match="fastnn failed on T4, T2"):
+        grid_on_gpu.measure(found, simulated=False)
+    assert tuple(tried) == grid_on_gpu.ORDER
+    assert found["rows"]["T1"] == {"fastnn": {"failed": "ValueError('a reason')"}}
+
+
+def test_a_stage_that_hangs_tells_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys, time; print('half-way', file=sys.stderr, flush=True); time.sleep(60)"
+    run = subprocess.run
+    monkeypatch.setattr(gpu.subprocess, "run", lambda c, **how: run([c[0], "-c", code], **how))
+    outcome = gpu.run("kernels", 1, simulate=False)
+    assert (outcome["ended"], outcome["said"]) == ("not done after 1 s", ["half-way"])
 
 
 def test_gpu_benchmark_without_a_gpu_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,32 @@ def test_the_fingerprint_changes_with(
     assert fingerprint() != before
 
 
+@pytest.mark.parametrize("package", cache.CUDA_PACKAGES)
+def test_kernels_for_gpus_are_kept_under_the_version_of(
+    package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    key = compiler.CUDA, "9-0-256", "relu_forward", "float32"
+    monkeypatch.setattr(cache, "cuda_fingerprint", cache.cuda_fingerprint.__wrapped__)
+    compiler._keep(key, (b"code", "symbol"))
+    assert compiler._kept(key) == (b"code", "symbol")
+    version = cache.importlib.metadata.version
+    monkeypatch.setattr(
+        cache.importlib.metadata, "version", lambda p: "99" if p == package else version(p)
+    )
+    assert compiler._kept(key) is None
+    assert compiler._name(key[2:]) == "relu_forward.float32"
+
+
+@pytest.mark.parametrize("name", cache.CUDA_SETTINGS)
+def test_kernels_for_gpus_are_kept_under_the_setting(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.cuda_fingerprint.__wrapped__()
+    monkeypatch.setenv(name, "another")
+    assert cache.cuda_fingerprint.__wrapped__() != before
+
+
 def test_the_fingerprint_knows_every_kernel_source_but_the_oracle() -> None:
     sources = cache.kernel_sources()
     names = {path.relative_to(PACKAGE / "kernels").as_posix() for path in sources}

@@ -99,6 +99,38 @@ def test_copies_there_and_back(device: CudaDevice) -> None:
     np.testing.assert_array_equal(received, expected)
 
 
+def test_what_was_written_from_pinned_memory_may_be_changed(device: CudaDevice) -> None:
+    memory, pinned, found = device.allocate(8), device.pinned(8), np.empty(8, np.uint8)
+    pinned[:] = 1
+    device.write(memory.address, pinned)
+    pinned[:] = 2
+    device.read(memory.address, found)
+    np.testing.assert_array_equal(found, np.ones(8, np.uint8))
+
+
+def test_the_threads_own_context_is_left_current(fake: FakeDriver) -> None:
+    others = 7
+    fake.cuInit(0)
+    fake.cuCtxPushCurrent(others)
+    device = CudaDevice()
+    device.wait_for(device.stream_number)
+    fake.failing["cuMemAlloc"] = Result.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(CudaError):
+        device.allocate(8)
+    assert fake.contexts == [others]
+
+
+def test_a_graph_that_another_captures_does_not_end_the_context(
+    device: CudaDevice, fake: FakeDriver
+) -> None:
+    for function in ("cuMemAlloc", "cuStreamQuery"):
+        fake.failing[function] = Result.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+    with pytest.raises(CudaError, match="CAPTURE"):
+        device.allocate(8)
+    assert not device.lost
+    assert device.allocate(8).size == 8
+
+
 def test_memory_is_given_back(device: CudaDevice, fake: FakeDriver) -> None:
     free, total = device.memory()
     memory = device.allocate(1000)
@@ -258,6 +290,7 @@ class OnGpu:
 
     def __init__(self, fake: FakeDriver, array: Any) -> None:
         self.fake = fake
+        fake.cuCtxPushCurrent(1)
         _, self.memory = fake.cuMemAlloc(array.nbytes)
         _, self.stream = fake.cuStreamCreate(1)
         fake.cuMemcpyHtoDAsync(self.memory, array.ctypes.data, array.nbytes, self.stream)
@@ -286,7 +319,7 @@ def test_rows_on_the_gpu_are_read_there_once_they_are_written(fake: FakeDriver) 
 # Errors
 
 CALLED = (
-    "cuCtxSetCurrent",
+    "cuCtxPushCurrent",
     "cuMemcpyHtoDAsync",
     "cuModuleLoadData",
     "cuModuleGetFunction",
@@ -365,6 +398,16 @@ def test_a_lost_gpu_after_an_epoch_that_was_seen_loses_no_epoch(fake: FakeDriver
     for a, b in zip(model.get_weights(), seen[1], strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.state[s.STEP] == 6
+
+
+def test_a_forked_process_is_told_of_the_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forked = FakeDriver()
+    forked.failing["cuInit"] = Result.CUDA_ERROR_NOT_INITIALIZED
+    put_in_place(forked, monkeypatch)
+    with pytest.raises(RuntimeError, match=r"forked .* by 'spawn'"):
+        network("cuda")
 
 
 @pytest.mark.parametrize(

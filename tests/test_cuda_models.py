@@ -253,6 +253,23 @@ def test_missing_packages_are_named_with_their_cure(
     assert network("auto").device == "cpu"
 
 
+@pytest.mark.parametrize("library", ["nvvm", "nvJitLink"])
+def test_a_missing_compiler_is_named_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    from cuda import pathfinder
+
+    def load(name: str) -> None:
+        if name == library:
+            raise pathfinder.DynamicLibNotFoundError(name)
+
+    assert opening.missing_compiler() is None
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
+    assert opening.missing_compiler() == (
+        f'the CUDA toolkit\'s {library} is not installed: pip install "fastnn[cuda]"'
+    )
+
+
 def test_without_a_driver_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
     if opening.problem() is None:

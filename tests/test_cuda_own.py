@@ -30,11 +30,14 @@ SIZES = [{"N": 5, "F": 7, "C": 3, "P": 13}, {"N": 35, "F": 12, "C": 8, "P": 16}]
 # Between them these call every function that a formula may.
 COMPILE = """
 import test_custom
+from numba.cuda import dispatcher
 from fastnn.engine.cuda.cubin import compile_kernel
 
+for_others = dispatcher.get_current_device
 for name in (f"{test_custom.everything.op}_forward", test_custom.OwnAdam.op):
     for dtype in ("float32", "float64"):
         assert compile_kernel(name, (dtype,)).code
+assert dispatcher.get_current_device is for_others
 """
 
 

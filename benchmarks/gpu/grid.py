@@ -55,6 +55,7 @@ def measure(found: Findings, simulated: bool) -> None:
     found["missing"] = sorted(set(ON_GPU) - set(kinds))
     rows: dict[str, Any] = {}
     found["rows"] = rows
+    failed: list[str] = []
     found.keep()
     quick = {name: kind for name, kind in kinds.items() if name not in SLOW}
     slow = {name: kind for name, kind in kinds.items() if name == "fastnn" or name in SLOW}
@@ -65,7 +66,11 @@ def measure(found: Findings, simulated: bool) -> None:
                 row = dataclasses.replace(row, sizes=(3, 4, 4), batch=4, steps=2, epochs=1)
             # What the first pass said of fastnn stays.
             rows[name] = compare(row, contestants) | rows.get(name, {})
+            if "failed" in rows[name].get("fastnn", {}):
+                failed.append(name)
             found.keep()
+    if failed:
+        raise SystemExit(f"fastnn failed on {', '.join(failed)}")
 
 
 def compare(row: Row, kinds: dict[str, type[Peer]]) -> dict[str, Any]:
@@ -78,13 +83,13 @@ def compare(row: Row, kinds: dict[str, type[Peer]]) -> dict[str, Any]:
         try:
             peer.prepare(x, y, row, 1)
             peer.warm_up()
-        except Exception as error:  # another's failure is its own figure
-            if label == "fastnn":
-                raise
+        except Exception as error:  # a failure is a figure of its own
             failed[label] = {"failed": repr(error)[:300]}
             continue
         # Of as many epochs as the CPU's: a fit begins with a copy of all rows to the GPU.
         peers[label], turns[label] = peer, lambda peer=peer: peer.turn(row.epochs)
+    if "fastnn" not in peers:
+        return failed
     host = host_seconds(peers["fastnn"])
     taken: dict[str, Any] = figures(alternate(turns, PACE))
     taken["fastnn"]["host_microseconds"] = 1e6 * host

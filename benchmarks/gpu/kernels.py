@@ -1,19 +1,21 @@
 """Every op against the NumPy oracle: fresh inputs, poisoned outputs, watched margins.
 
-The examples are those of the tests. An error that ends the GPU's context ends the stage: what was
-not tried stands as not yet run.
+The examples are those of the tests. An error that ends the GPU's context ends the process, and
+another goes on with the next kernel; what was not tried stands as not yet run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.stage import Findings
+from benchmarks.gpu.stage import LOST, Findings
 from fastnn.engine.cuda import opening
+from fastnn.engine.cuda.device import Device
 
 TESTS = Path(__file__).parents[2] / "tests"
 
@@ -26,7 +28,7 @@ SIZES = (
 
 SIMULATED_SIZES = ({"N": 3, "F": 5, "I": 4, "O": 6, "C": 3, "P": 9},)
 
-NOT_YET_RUN, RIGHT = "not yet run", "right"
+NOT_YET_RUN, BEGUN, RIGHT = "not yet run", "has not ended", "right"
 
 
 def measure(found: Findings, simulated: bool) -> None:
@@ -45,35 +47,45 @@ def measure(found: Findings, simulated: bool) -> None:
         if has_kernel(name)
         for precision in precisions_of(name, dtype)
     ]
-    ops: dict[str, Any] = {" ".join(kind): NOT_YET_RUN for kind in kinds}
-    found["seed"] = seed = secrets.randbits(32)
-    found["ops"] = ops
+    ops: dict[str, Any] = found.setdefault("ops", {" ".join(kind): NOT_YET_RUN for kind in kinds})
+    seed: int = found.setdefault("seed", secrets.randbits(32))
     device = opening.open_device()
-    examples = {
-        (name, dtype, precision): [
-            cases.CASES[name](cases.Draw(name, dtype, seed, dict(sizes)))
-            for sizes in (SIMULATED_SIZES if simulated else SIZES)
-        ]
-        for name, dtype, precision in kinds
-    }
-    if not simulated:  # all at once, on all cores
-        launches = [
-            cuda_cases.launch_for(example, precision)
-            for (_, _, precision), each in examples.items()
-            for example in each
-        ]
-        device.load(launches, None)  # type: ignore[attr-defined]
-    for kind, each in examples.items():
-        problems = []
-        for example in each:
-            try:
-                cuda_cases.check(device, example, precision=kind[2])
-            except Exception as error:  # of one kernel: the others are still to be tried
-                what = f"{type(error).__name__}: {str(error).strip()}"
-                problems.append(f"{example.rows} rows: {what[:500]}")
+    for dtype in cases.DTYPES:
+        examples = {
+            kind: [
+                cases.CASES[kind[0]](cases.Draw(kind[0], dtype, seed, dict(sizes)))
+                for sizes in (SIMULATED_SIZES if simulated else SIZES)
+            ]
+            for kind in kinds
+            if kind[1] == dtype and ops[" ".join(kind)] == NOT_YET_RUN
+        }
+        if not simulated:  # all at once, on all cores; what does not compile fails its own check
+            launches = [
+                cuda_cases.launch_for(example, kind[2])
+                for kind, each in examples.items()
+                for example in each
+            ]
+            with contextlib.suppress(Exception):
+                device.load(launches, None)  # type: ignore[attr-defined]
+        for kind, each in examples.items():
+            op = " ".join(kind)
+            ops[op] = BEGUN
+            found.keep()
+            ops[op] = _problems(cuda_cases, device, each, kind[2]) or RIGHT
+            found.keep()
             if device.lost:
-                break
-        ops[" ".join(kind)] = problems or RIGHT
-        found.keep()
+                raise SystemExit(LOST)
+
+
+def _problems(cuda_cases: Any, device: Device, examples: list[Any], precision: str) -> list[str]:
+    """What is wrong with a kernel, in a line for each example, up to one that loses the GPU."""
+    problems = []
+    for example in examples:
+        try:
+            cuda_cases.check(device, example, precision=precision)
+        except Exception as error:  # also of the compiler, or the driver
+            said = str(error).strip()[:500]
+            problems.append(f"{example.rows} rows: {type(error).__name__}: {said}")
         if device.lost:
-            raise SystemExit(f"{' '.join(kind)} has ended the GPU's context")
+            break
+    return problems

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.rates import seconds
-from benchmarks.gpu.stage import Findings
+from benchmarks.gpu.stage import LOST, Findings
 from fastnn.engine.cuda import opening
 from fastnn.engine.cuda.device import Launched, launch_of, precisions_of
 from fastnn.engine.operands import Call
@@ -65,8 +65,8 @@ SCALARS = {"columns": 1024, "rate": 0.2, "beta_1": 0.9, "beta_2": 0.999, "epsilo
 
 def measure(found: Findings, simulated: bool) -> None:
     """Every op at every size."""
-    ops: dict[str, Any] = {}
-    found["ops"] = ops
+    ops: dict[str, Any] = found.setdefault("ops", {})
+    device = opening.open_device()
     for name, sizes in OPS.items():
         for lengths in sizes:
             if simulated:
@@ -74,9 +74,16 @@ def measure(found: Findings, simulated: bool) -> None:
             place = ", ".join(f"{letter} {length:,}" for letter, length in lengths.items())
             for precision in precisions_of(name, "float32"):
                 rounded = "" if precision == "fp32" else f" {precision}"
-                figures = measured(name, lengths, simulated, precision)
-                ops[f"{name}{rounded}: {place}"] = figures
+                op = f"{name}{rounded}: {place}"
+                if op in ops:
+                    continue
+                try:
+                    ops[op] = measured(name, lengths, simulated, precision)
+                except Exception as error:  # one op's failure costs no other its figures
+                    ops[op] = {"failed": repr(error)[:500]}
                 found.keep()
+                if device.lost:
+                    raise SystemExit(LOST)
 
 
 def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str) -> dict[str, Any]:

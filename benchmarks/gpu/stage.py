@@ -1,6 +1,7 @@
 """One stage in this process: ``python -m benchmarks.gpu.stage NAME FILE``.
 
 What is found goes to FILE again and again, so that a stage that is ended half-way leaves the rest.
+A process that finds the file goes on from it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Any
 
 from fastnn.engine.cuda import device
 
+LOST = 3
+"""Status of a process that has lost the GPU: what is left of the stage is another's."""
+
 
 class Findings(dict[str, Any]):
     """What a stage has found so far, kept in a file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
         self._path = path
 
     def keep(self) -> None:

@@ -11,7 +11,8 @@ from benchmarks.gpu.kernels import NOT_YET_RUN, RIGHT
 def all_well(report: dict[str, Any]) -> bool:
     """Whether every stage came to its end, and every kernel was right."""
     stages = report["stages"].values()
-    return all(stage["ended"] == "well" for stage in stages) and not wrong(report)
+    failed = any("failed" in figure for figure in found_in(report, "ops").get("ops", {}).values())
+    return all(stage["ended"] == "well" for stage in stages) and not failed and not wrong(report)
 
 
 def wrong(report: dict[str, Any]) -> list[str]:
@@ -55,6 +56,7 @@ def text(report: dict[str, Any]) -> str:
 
 
 def _ops(found: dict[str, Any], copy: float) -> str:
+    failed = {name: f["failed"] for name, f in found.get("ops", {}).items() if "failed" in f}
     rows = [
         (
             name,
@@ -63,7 +65,9 @@ def _ops(found: dict[str, Any], copy: float) -> str:
             f"{figure['flops'] / 1e12:.1f}" if "flops" in figure else "",
         )
         for name, figure in found.get("ops", {}).items()
+        if name not in failed
     ]
+    rows += [(name, "failed", why[:60], "") for name, why in failed.items()]
     return tables.columns(("op", "µs", "of the copy rate", "TFLOP/s"), rows)
 
 

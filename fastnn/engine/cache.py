@@ -3,13 +3,15 @@
 A file's folder is named by a fingerprint of all that its content depends on: the kernels' sources,
 the versions of Numba, llvmlite, LLVM and Python, the CPU with its features, Numba's settings. Files
 are written under another name and moved into place, and carry a checksum that is looked at on
-reading. Whatever goes wrong on disk, the op is compiled again and kept in memory.
+reading. Whatever goes wrong on disk, the op is compiled again and kept in memory. Kernels for GPUs
+are kept under the versions of what compiles those, too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -34,6 +36,13 @@ NUMBA_SETTINGS = (
     "NUMBA_SLP_VECTORIZE",
 )
 """Environment variables that decide how Numba compiles."""
+
+
+CUDA_PACKAGES = ("numba-cuda", "cuda-bindings", "cuda-toolkit", "nvidia-nvvm", "nvidia-nvjitlink")
+"""What compiles kernels for GPUs, beside Numba."""
+
+CUDA_SETTINGS = ("CUDA_HOME", "CUDA_PATH", "NUMBA_CUDA_DEBUGINFO")
+"""Environment variables that decide which toolkit Numba compiles by, and how."""
 
 
 def directory() -> Path:
@@ -92,6 +101,20 @@ def fingerprint() -> str:
     )
     digest.update(repr(facts).encode())
     return digest.hexdigest()
+
+
+@cache
+def cuda_fingerprint() -> str:
+    """A hash of what kernels for GPUs depend on beyond `fingerprint`."""
+    versions = []
+    for package in CUDA_PACKAGES:
+        try:
+            versions.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            versions.append("")
+    linking = (Path(__file__).parent / "cuda" / "cubin.py").read_bytes()
+    facts = versions, [os.environ.get(name) for name in CUDA_SETTINGS]
+    return hashlib.sha256(repr(facts).encode() + linking).hexdigest()
 
 
 def folder() -> Path:

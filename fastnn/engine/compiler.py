@@ -139,13 +139,19 @@ def _compile(key: Key) -> Compiled:
     return compile_key(key)
 
 
-def _kept(key: Key) -> Compiled | None:
+def _name(key: Key) -> str:
+    """What a key is kept under."""
     name = ".".join(key)
+    return f"{name}.{cache.cuda_fingerprint()[:16]}" if key[0] == CUDA else name
+
+
+def _kept(key: Key) -> Compiled | None:
+    name = _name(key)
     return packs.read(name) or cache.read(name)
 
 
 def _keep(key: Key, compiled: Compiled) -> Compiled:
-    cache.write(".".join(key), *compiled)
+    cache.write(_name(key), *compiled)
     return compiled
 
 

@@ -4,8 +4,10 @@ toolkit, the same that the run time uses.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types as python_types
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from numba import cuda, types
@@ -41,12 +43,21 @@ class Cubin(NamedTuple):
     shared: int
 
 
-def _let_device_functions_compile(capability: tuple[int, int]) -> None:
-    """Numba asks the current device for its capability where it compiles a device function."""
+@contextlib.contextmanager
+def _device_functions_compile(capability: tuple[int, int]) -> Iterator[None]:
+    """Numba asks the current device for its capability where it compiles a device function.
+
+    Other kernels of this process need the true one, once ours are compiled.
+    """
     from numba.cuda import dispatcher
 
     device = python_types.SimpleNamespace(compute_capability=capability)
+    true = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: device
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = true
 
 
 def compile_kernel(
@@ -58,20 +69,20 @@ def compile_kernel(
 ) -> Cubin:
     """The cubin of an op's entry for devices of a compute capability."""
     function, words = entry(name, element_types, constants)
-    _let_device_functions_compile(capability)
     signature = types.void(*[types.int64] * words)
     # From Hopper on, "a" admits what only this very architecture has: wgmma.
     suffix = "a" if capability >= (9, 0) else ""
     target: Any = (*capability, suffix) if suffix else capability
-    code, _ = cuda.compile(
-        function,
-        signature,
-        cc=target,
-        output="ltoir",
-        device=False,
-        abi="numba",
-        launch_bounds=(threads, max(1, RESIDENT_THREADS // threads)),
-    )
+    with _device_functions_compile(capability):
+        code, _ = cuda.compile(
+            function,
+            signature,
+            cc=target,
+            output="ltoir",
+            device=False,
+            abi="numba",
+            launch_bounds=(threads, max(1, RESIDENT_THREADS // threads)),
+        )
     return link(code, name, "sm_{}{}{}".format(*capability, suffix))
 
 

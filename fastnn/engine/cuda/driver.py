@@ -32,6 +32,15 @@ OLDEST_DRIVER = 13_000
 """The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
 
 
+_ALIVE = (
+    driver.CUresult.CUDA_SUCCESS,
+    driver.CUresult.CUDA_ERROR_NOT_READY,
+    driver.CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+)
+"""What a stream may say of itself in a context that lives; the last while another library captures
+a graph in the driver's global mode."""
+
+
 def ask(function: Any, *arguments: Any) -> Any:
     """Call a function of the driver; what it returns beside its status.
 
@@ -130,14 +139,26 @@ class CudaDevice:
             )
         )
         self._primary = ask(driver.cuDevicePrimaryCtxRetain, handle)
-        ask(driver.cuCtxSetCurrent, self._primary)
         flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
-        self.stream, self._beside, self._capturing = (
-            ask(driver.cuStreamCreate, flag) for _ in range(3)
-        )
+        with self._current():
+            self.stream, self._beside, self._capturing = (
+                ask(driver.cuStreamCreate, flag) for _ in range(3)
+            )
         self.stream_number: int | None = int(self.stream)
         self._capture_lock = threading.Lock()
         self._functions: dict[tuple[str, ...], Any] = {}
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        """Have the context current in the calling thread, and then the one that was before.
+
+        PyTorch's and CuPy's current GPU is the one of the current context.
+        """
+        ask(driver.cuCtxPushCurrent, self._primary)
+        try:
+            yield
+        finally:
+            driver.cuCtxPopCurrent()
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
@@ -149,15 +170,20 @@ class CudaDevice:
             If something in the block fails: it says so if that has ended the context.
         """
         try:
-            ask(driver.cuCtxSetCurrent, self._primary)
-            yield
+            with self._current():
+                try:
+                    yield
+                except CudaError:
+                    self.lost = self._has_ended()
+                    raise
         except CudaError as error:
-            (status,) = driver.cuStreamQuery(self.stream)
-            alive = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
-            self.lost = status not in alive
             if self.lost:
                 raise CudaError(f"{error}; {lost(self.name)}") from None
             raise
+
+    def _has_ended(self) -> bool:
+        (status,) = driver.cuStreamQuery(self.stream)
+        return status not in _ALIVE
 
     def ask(self, function: Any, *arguments: Any) -> Any:
         """Call a function of the driver in the context."""
@@ -178,15 +204,16 @@ class CudaDevice:
         return int(free), int(total)
 
     def write(self, address: int, array: npt.NDArray[Any]) -> None:
-        """Copy an array to an address.
+        """Copy an array to an address, and wait for it.
 
-        From ordinary memory the driver copies by way of its own: as soon as the call returns, the
-        array may be changed.
+        The driver does not promise that such a copy has read its source by the time it returns: of
+        pinned memory, and of any where the GPU uses the host's page tables, it has not.
         """
         if array.nbytes:
             self.ask(
                 driver.cuMemcpyHtoDAsync, address, array.ctypes.data, array.nbytes, self.stream
             )
+            self.wait()
 
     def pinned(self, size: int) -> npt.NDArray[np.uint8]:
         """Memory of the host that the GPU can copy from by itself."""
@@ -258,8 +285,8 @@ class CudaDevice:
         """
         relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         with self._capture_lock:
-            ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
             try:
+                ask(driver.cuStreamBeginCapture, self._capturing, relaxed)
                 for one in launches:
                     self._begin(one)
             except BaseException:

@@ -26,6 +26,18 @@ def missing_package() -> str | None:
     return None
 
 
+def missing_compiler() -> str | None:
+    """What there is to say of what compiles kernels that are in no cache; None: all is there."""
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+
+    for library in ("nvvm", "nvJitLink"):
+        try:
+            load_nvidia_dynamic_lib(library)
+        except DynamicLibNotFoundError:
+            return f"the CUDA toolkit's {library} is not installed: {INSTALL}"
+    return None
+
+
 def _driver_problem() -> str | None:
     """What there is to say of driver and GPU; None where both are there."""
     from cuda.bindings import driver
@@ -36,6 +48,8 @@ def _driver_problem() -> str | None:
         (status,) = driver.cuInit(0)
     except Exception:  # its class is another from release to release
         return "no NVIDIA driver is installed: it comes from nvidia.com or the system's packages"
+    if status == driver.CUresult.CUDA_ERROR_NOT_INITIALIZED:
+        return "this process was forked from one that uses the GPU: start it by 'spawn'"
     if status != driver.CUresult.CUDA_SUCCESS:
         return f"the NVIDIA driver finds no usable GPU ({status.name}): nvidia-smi may tell more"
     _, version = driver.cuDriverGetVersion()
