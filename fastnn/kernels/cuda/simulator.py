@@ -66,11 +66,13 @@ class _Block:
     def __init__(
         self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], debug: bool
     ) -> None:
-        self.function, self._shape = function, block
+        self.function, self._grid, self._shape = function, grid, block
 
     def run(self, place: tuple[int, ...], *arguments: Any) -> None:
         """Run all threads to their end."""
-        self.blockIdx, self.arguments = Dim3(*place), arguments
+        # From the last block to the first: nothing may depend on their order, either.
+        turned = (length - 1 - i for length, i in zip(self._grid, place, strict=True))
+        self.blockIdx, self.arguments = Dim3(*turned), arguments
         running._get_kernel_context().shared._allocations.clear()
         x, y, z = self._shape
         places = itertools.product(range(z), range(y), range(x))
