@@ -121,6 +121,20 @@ def test_decay_that_is_not_finite_is_left_out(device: Any, dtype: str) -> None:
     assert (left[1:12] != w[1:12]).all()
 
 
+@pytest.mark.parametrize("place", [0, 8])
+def test_flag_of_an_op_stops_none_of_its_own_blocks(device: Any, place: int) -> None:
+    # On a GPU some threads of a block might look before the flag is raised, and some after.
+    example = CASES["moving_average"](Draw("moving_average", "float32", 15, SIZES | {"P": 13}))
+    value = example.inputs["value"].copy()
+    value[place] = np.nan
+    how = {"blocks": 2, "threads": 2, "phase": s.GRADIENT}
+    well = cuda_cases.launch(device, example, **how)
+    ill = cuda_cases.launch(device, example.replace(value=value), **how)
+    assert ill.flags == RAISED
+    left, expected = (np.delete(o.operands["average"], place) for o in (ill, well))
+    np.testing.assert_array_equal(left, expected)
+
+
 @of_both_types
 @pytest.mark.parametrize("bad", BAD)
 def test_norm_that_is_not_finite_clips_nothing(device: Any, bad: float, dtype: str) -> None:

@@ -65,9 +65,9 @@ def test_nothing_is_counted_after_the_last_row() -> None:
 
 
 @pytest.mark.parametrize("flag", [FLAG, LATE_FLAG])
-def test_step_that_raised_a_flag_is_not_counted(flag: int) -> None:
+def test_step_that_raised_a_flag_is_not_counted_and_is_the_last(flag: int) -> None:
     state = first_state()
     state[flag] = 5
     expected = state.copy()
-    expected[s.STATUS] = s.DIVERGED
+    expected[s.STATUS], expected[s.ROWS] = s.DIVERGED, 0
     np.testing.assert_array_equal(after(state, 2), expected)

@@ -4,7 +4,8 @@ An entry takes integers alone: an op's operands as `Call.integers` lays them out
 dimensions, addresses of arrays, scalars, floats among them as their bits), then the op's `phase`
 and `position` in its program, and the address of the state. Only the rows of the batch are read on
 the device: of one step to the next, nothing comes from the host. An entry whose batch has no rows,
-or before which a flag was raised, does nothing.
+or before which a flag was raised, does nothing. A flag of its own stops none of its threads: which
+of them began before it was raised is chance, and the others would wait for them.
 
 A kernel asks by the names of its parameters for operands, for dimensions (``N``: the batch's rows),
 and for ``state`` and ``floats``, ``phase``, ``position``, and ``first`` (the batch's first row in
@@ -116,7 +117,7 @@ def {op.name}({", ".join(words)}):
     state = view_int64_1(state_at, ({STATE_SLOTS},))
     floats = view_float64_1(state_at, ({STATE_SLOTS},))
     N, flag = state[{s.ROWS}], state[{FLAG}]
-    if (N > 0) & (flag == 0):
+    if (N > 0) & ((flag == 0) | (flag == position + 1)):
         body({", ".join(arguments)})
 """
 

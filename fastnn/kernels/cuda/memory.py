@@ -52,10 +52,10 @@ def _simulated_load(array: Any, index: int) -> tuple[Any, ...]:
 
 
 def _simulated_store(array: Any, index: int, values: tuple[Any, ...]) -> None:
-    part = array[index : index + len(values)]
-    assert part.size == len(values), "a wide store must lie within the array"
-    assert part.ctypes.data % WIDE == 0, "a wide store must be aligned"
-    part[:] = values
+    place = array.ctypes.data + index * array.itemsize
+    assert index + len(values) <= array.size, "a wide store must lie within the array"
+    assert place % WIDE == 0, "a wide store must be aligned"
+    array[index : index + len(values)] = values
 
 
 def _simulated_copy(target: Any, to: int, source: Any, index: int) -> None:

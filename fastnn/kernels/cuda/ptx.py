@@ -9,7 +9,6 @@ together.
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 from typing import Any
 
@@ -89,19 +88,21 @@ def _simulated_pack_bf16(first: Any, second: Any) -> Any:
 
 def _copies() -> list[Any]:
     """The copies of the calling thread that are under way, group by group; the last is open."""
-    thread: Any = threading.current_thread()
+    from fastnn.kernels.cuda.simulator import getcurrent
+
+    thread: Any = getcurrent()
     copies: list[Any] = thread.__dict__.setdefault("copies", [[]])
     return copies
 
 
 def _simulated_copy_async(words: int) -> Any:
     def copy(target: Any, to: int, source: Any, index: int, inside: bool) -> None:
-        into = target[to : to + words]
         part = source[index : index + words].view(np.int32) if inside else np.zeros(words, np.int32)
-        assert into.size == part.size == words, "a copy must lie within the arrays"
+        assert to + words <= target.size, "a copy must lie within the arrays"
+        assert part.size == words, "a copy must lie within the arrays"
         assert not inside or part.ctypes.data % (WORD * words) == 0, "a copy must be aligned"
         assert to % words == 0, "a copy must be aligned"
-        _copies()[-1].append((into, part))
+        _copies()[-1].append((target, to, part))
 
     return copy
 
@@ -114,8 +115,8 @@ def _simulated_wait(groups: int) -> Any:
     def wait() -> None:
         copies = _copies()
         while len(copies) > groups + 1:
-            for into, part in copies.pop(0):
-                into[:] = part
+            for target, to, part in copies.pop(0):
+                target[to : to + part.size] = part
 
     return wait
 

@@ -12,8 +12,8 @@ from fastnn.kernels.cuda.slots import FLAG, LATE_FLAG, STATE_SLOTS
 def entry_of_step() -> tuple[Any, int]:
     """The entry that ends a step and counts it, and the number of integers that it takes.
 
-    It finds the next batch's rows. Of a step that raised a flag, and of one that had no rows,
-    nothing is counted.
+    It finds the next batch's rows: none after a flag, so that no step that was begun meanwhile does
+    anything. Of a step that raised a flag, and of one that had no rows, nothing is counted.
     """
     integers = view("int64", 1)
 
@@ -25,7 +25,7 @@ def entry_of_step() -> tuple[Any, int]:
         state[s.STEP] += done > 0
         state[s.FIRST] += done
         rows = max(0, min(state[s.BATCH], state[s.TOTAL] - state[s.FIRST]))
-        state[s.ROWS] = rows
+        state[s.ROWS] = rows * (flags == 0)
         status = s.FINISHED if rows == 0 else s.PAUSED
         state[s.STATUS] = status if flags == 0 else s.DIVERGED
 

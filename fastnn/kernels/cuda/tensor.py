@@ -367,7 +367,6 @@ def product(
     bring_b, land_b, add_b, count_b = staging(layout_b, wide)
     commit = commit_copies if is_copied else _nothing
     arrive = wait_for_copies(ahead - 1) if is_copied else _nothing
-    settle = wait_for_copies(0) if is_copied else _nothing
     first_a, fragments_a = fragments_of(layout_a, precision, depth_runs_in_a)
     first_b, fragments_b = fragments_of(layout_b, precision, depth_runs_in_b)
     multiply_blocks = precision.multiply
@@ -517,7 +516,6 @@ def product(
             multiply_slice(shared, base + at_a, base + at_b, of_a, totals)
             free_stage = stage
             stage = stage + 1 if stage < stages - 1 else 0
-        settle()
         cuda.syncthreads()
         if summing:
             write_sums(sums, sums_of_columns, shared, column_begin, columns)
