@@ -111,7 +111,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"batch_norm": 2}, "Got 2 instead"),
     ({"dtype": "float16"}, r"a str among \{.*'float32'.*\} or None"),
     ({"dtype": np.float32}, "Got <class 'numpy.float32'> instead"),
-    ({"device": "cuda"}, r"a str among \{.*'cpu'.*\}\. Got 'cuda' instead"),
+    ({"device": "gpu"}, r"a str among \{.*'cpu'.*\}\. Got 'gpu' instead"),
     ({"device": None}, "Got None instead"),
     ({"callbacks": EarlyStopping("loss")}, "an instance of 'list'"),
     ({"callbacks": [EarlyStopping]}, "a list of callbacks"),

@@ -4,9 +4,9 @@ Operands and results are float32 in memory. On their way to the tensor cores the
 rounded to tf32 (11 bits of mantissa, the exponent of float32) or to bfloat16 (8 bits), so weights
 need no second copy in another type. It has its price in traffic: a product reads 4 bytes of an
 operand's element where a copy in bfloat16 would take 2. Layers whose time goes to activations and
-to the optimizer, whose weights are float32 either way, lose little by it; of a large product in
-bfloat16 each tile of 128 by 128 does 32 operations for a byte that comes from the L2 cache, and not
-64, so that this cache and not the tensor cores sets its pace.
+to the optimizer, whose weights are float32 either way, lose little by it. A tile of 128 by 128 does
+32 operations for each byte that comes from the L2 cache, where copies in bfloat16 would allow 64:
+by calculation this cache and not the tensor cores sets the pace of large products.
 
 A block computes a tile of C, each warp a part, in 16-by-8 blocks. Both factors come in slices along
 the depth. For tf32 they are copied to shared memory as they are, past the registers and two slices
@@ -281,7 +281,7 @@ class Fragments(NamedTuple):
 @device
 def word(shared, index):
     """A word: of an unsigned index it is not asked whether it counts from the array's end."""
-    return shared[np.uint32(index)]
+    return shared[np.uint64(index)]
 
 
 # A lane's words of one block and step have their place from those of another by turning over bits
