@@ -14,6 +14,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
+from fastnn.engine import cache
 from fastnn.engine.cuda import simulated
 from fastnn.engine.cuda.device import Launched
 from fastnn.kernels.cuda import persistent
@@ -134,13 +135,13 @@ def test_larger_networks_and_batches_take_the_graph(
 
 
 OF_A_STEP = """
-gather/float32,float32/ gather/int32,int32/
-dense_forward/float32/1 dense_forward/float32/1 dense_forward/float32/0
-categorical_accuracy/float32/1,2,1,1,1 accumulate/float32/
-softmax_crossentropy/float32/1,2,1,1,1 accumulate/float32/
-dense_backward_kernel/float32/0 dense_backward_input/float32/0
-dense_backward_kernel/float32/1 dense_backward_input/float32/1 dense_backward_kernel/float32/1
-guard/float32/ adam_rates/float64/ adam/float32/
+gather+float32,float32+ gather+int32,int32+
+dense_forward+float32+1 dense_forward+float32+1 dense_forward+float32+0
+categorical_accuracy+float32+1,2,1,1,1 accumulate+float32+
+softmax_crossentropy+float32+1,2,1,1,1 accumulate+float32+
+dense_backward_kernel+float32+0 dense_backward_input+float32+0
+dense_backward_kernel+float32+1 dense_backward_input+float32+1 dense_backward_kernel+float32+1
+guard+float32+ adam_rates+float64+ adam+float32+
 """
 """The parts of a step of a network of 20, 64, 64 and 2 units."""
 
@@ -157,3 +158,10 @@ print(cubin.stack, cubin.spilled, cubin.registers <= 128, cubin.shared <= 48 * 1
         [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["0", "0", "True", "True"], done.stderr
+
+
+def test_it_is_kept_though_its_name_is_long() -> None:
+    key = ".".join([persistent.NAME, *OF_A_STEP.split()])
+    assert cache.write(key, b"code", "symbol")
+    assert cache.read(key) == (b"code", "symbol")
+    assert cache.read(key[:-1]) is None

@@ -65,14 +65,14 @@ class Part(NamedTuple):
     constants: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return "/".join(
+        return "+".join(
             [self.name, ",".join(self.element_types), ",".join(map(str, self.constants))]
         )
 
     @classmethod
     def read(cls, text: str) -> Part:
         """The part that is written so."""
-        name, element_types, constants = text.split("/")
+        name, element_types, constants = text.split("+")
         numbers = tuple(int(number) for number in constants.split(",") if number)
         return cls(name, tuple(element_types.split(",")), numbers)
 
