@@ -122,8 +122,13 @@ def folder() -> Path:
     return directory() / "ops" / fingerprint()[:32]
 
 
+LONGEST_NAME = 128
+"""Letters of a key that a file is called by; a longer one's is called by its hash."""
+
+
 def _path(key: str) -> Path:
-    return folder() / f"{key}.bin"
+    name = key if len(key) <= LONGEST_NAME else hashlib.sha256(key.encode()).hexdigest()
+    return folder() / f"{name}.bin"
 
 
 # Without a home directory there is no place for a cache: `directory` raises RuntimeError.

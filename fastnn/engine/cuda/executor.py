@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy as np
 from fastnn.engine.compiler import Report
 from fastnn.engine.cpu import SLICE_SECONDS, diverged
 from fastnn.engine.cuda import blas
-from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
+from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, kernel_of, launch_of
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.fusion import activation_of
 from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Buffer, Program
 from fastnn.kernels import state as s
-from fastnn.kernels.cuda.launch import Launch, followed_by
+from fastnn.kernels.cuda import persistent
+from fastnn.kernels.cuda.launch import THREADS, Launch, followed_by
 from fastnn.kernels.cuda.slots import STATE_SLOTS
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Linked:
         self._precision = precision
         self._arena = self.device.allocate(max(program.arena_bytes, 1))
         self._state = self.device.allocate(8 * STATE_SLOTS)
+        self._steps_at_once = 1
         self._held: dict[str, Memory] = {}
         self._bound: dict[str, Bound] = {}
         self._graphs: dict[tuple[tuple[str, Bound], ...], tuple[Graph, Graph]] = {}
@@ -85,7 +87,9 @@ class Linked:
     def _prepared(self, report: Report | None) -> tuple[Graph, Graph]:
         """Graphs of a step of any number of rows, and of all that the program has."""
         launches, by_library = self._launches(), self._launches(whole=True)
-        graph = self.device.prepare(launches, report)
+        together = self._in_one(launches) if by_library == launches else None
+        self._steps_at_once = 1 if together is None else persistent.STEPS
+        graph = self.device.prepare(launches if together is None else [together], report)
         if by_library == launches:
             return graph, graph
         return graph, self.device.prepare(by_library, report)
@@ -108,6 +112,27 @@ class Linked:
             launches += [] if product is None else [product]
             launches += [] if own is None else [self._launched(position, own, address_of)]
         return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
+
+    def _in_one(self, launches: Sequence[Work]) -> Launched | None:
+        """A launch that does many steps of training of a small network, None for other programs."""
+        program = self.program
+        if not program.training or program.rows > persistent.MOST_ROWS or self._precision != "fp32":
+            return None
+        parts: list[persistent.Part] = []
+        words: list[int] = []
+        for call, one in zip(program.calls, launches[:-1], strict=True):
+            assert isinstance(one, Launched)
+            lengths = {letter: n for letter, n in call.lengths.items() if n is not None}
+            name, *types = call.key
+            part = persistent.part_of(name, tuple(types), kernel_of(call.key), one.launch, lengths)
+            if part is None:
+                return None
+            parts.append(part)
+            words += one.words[:-1]
+        if len(words) >= persistent.MOST_WORDS:
+            return None
+        key = (persistent.NAME, *map(str, parts))
+        return Launched(key, Launch((1, 1), THREADS), [*words, self._state.address])
 
     def _product(self, call: Call, address_of: Callable[[Any], int]) -> blas.BlasCall | None:
         """A call as a product that the library has an algorithm for, if it is one."""
@@ -136,7 +161,13 @@ class Linked:
         return Launched(call.key, launch, [*words, call.phase, position, self._state.address])
 
     def run(self, steps: int, whole: int) -> None:
-        """Begin to do so many steps, of which the first `whole` take all of the program's rows."""
+        """Begin to do so many steps, of which the first `whole` take all of the program's rows.
+
+        Where a launch does many, it may do more of the epoch's than are asked for.
+        """
+        if self._steps_at_once > 1:
+            self._graph.run(-(-steps // self._steps_at_once))
+            return
         self._whole.run(whole)
         self._graph.run(steps - whole)
 

@@ -15,8 +15,10 @@ the epoch's order). An array of an op whose parts are "elements" is one-dimensio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from numba import types
 
 from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
@@ -30,6 +32,7 @@ from fastnn.kernels.cuda import (
     metrics,
     normalization,
     optimizers,
+    persistent,
     pointwise,
     prelu,
     random,
@@ -43,6 +46,7 @@ from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
 from fastnn.kernels.cuda.steps import entry_of_step
+from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
 
 _ROOMS = (
@@ -85,35 +89,49 @@ def words_of(op: Signature) -> int:
     return op.width + 3
 
 
-def _array(op: Signature, operand: Operand, element: str) -> str:
-    """The expression of an array operand."""
-    shape = ", ".join(operand.dimensions)
-    if op.parts == "elements":
-        return f"view_{element}_1({operand.name}_at, ({' * '.join(operand.dimensions)},))"
-    return f"view_{element}_{len(operand.dimensions)}({operand.name}_at, ({shape},))"
-
-
-def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
-    """The text of the entry that calls `body` with the operands of `op`."""
-    type_of = {"T": element_types[0], "S": element_types[-1]}
-    known = {name: name for name in ("state", "floats", "N", "phase", "position", *op.dimensions)}
-    known["first"] = f"state[{s.FIRST}]"
-    for operand in op.arrays:
-        known[operand.name] = _array(op, operand, type_of.get(operand.type, operand.type))
-    for scalar in op.scalars:
-        is_float = scalar.type == "float"
-        known[scalar.name] = f"float64_from_bits({scalar.name})" if is_float else scalar.name
-    words = [
+def _words(op: Signature) -> list[str]:
+    """The names of the integers that an op's entry takes, but for the state's address."""
+    return [
         *op.dimensions,
         *(f"{operand.name}_at" for operand in op.arrays),
         *(scalar.name for scalar in op.scalars),
         "phase",
         "position",
-        "state_at",
     ]
+
+
+def _array(op: Signature, operand: Operand, element: str, own: Mapping[str, str]) -> str:
+    """The expression of an array operand; `own`: what its words are called."""
+    lengths = [own.get(letter, letter) for letter in operand.dimensions]
+    address = own[f"{operand.name}_at"]
+    if op.parts == "elements":
+        return f"view_{element}_1({address}, ({' * '.join(lengths)},))"
+    return f"view_{element}_{len(lengths)}({address}, ({', '.join(lengths)},))"
+
+
+def _arguments(
+    op: Signature, own: Mapping[str, str], element_types: tuple[str, ...]
+) -> dict[str, str]:
+    """The expressions of all that a kernel may ask for; `own`: what its words are called."""
+    type_of = {"T": element_types[0], "S": element_types[-1]}
+    known = {name: name for name in ("state", "floats", "N")}
+    known |= {name: own[name] for name in (*op.dimensions, "phase", "position")}
+    known["first"] = f"state[{s.FIRST}]"
+    for operand in op.arrays:
+        known[operand.name] = _array(op, operand, type_of.get(operand.type, operand.type), own)
+    for scalar in op.scalars:
+        name = own[scalar.name]
+        known[scalar.name] = f"float64_from_bits({name})" if scalar.type == "float" else name
+    return known
+
+
+def source_of(op: Signature, body: Any, element_types: tuple[str, ...]) -> str:
+    """The text of the entry that calls `body` with the operands of `op`."""
+    words = _words(op)
+    known = _arguments(op, {word: word for word in words}, element_types)
     arguments = [known[name] for name in inspect.signature(body.py_func).parameters]
     return f"""
-def {op.name}({", ".join(words)}):
+def {op.name}({", ".join([*words, "state_at"])}):
     state = view_int64_1(state_at, ({STATE_SLOTS},))
     floats = view_float64_1(state_at, ({STATE_SLOTS},))
     N, flag = state[{s.ROWS}], state[{FLAG}]
@@ -122,17 +140,47 @@ def {op.name}({", ".join(words)}):
 """
 
 
-def entry(
-    name: str, element_types: tuple[str, ...], constants: tuple[int, ...] = ()
-) -> tuple[Any, int]:
-    """The Python function of an op's entry, and how many integers it takes."""
-    if name == "next_step":
-        return entry_of_step()
-    op = signature(name)
-    body = factory(name)(*element_types).make(*constants)
-    namespace: dict[str, Any] = {"body": body, "float64_from_bits": float64_from_bits}
+def _namespace() -> dict[str, Any]:
+    """What an entry's text calls beside its body."""
+    namespace: dict[str, Any] = {"float64_from_bits": float64_from_bits}
     for item in ITEM_BYTES:
         for dimensions in (1, 2, 3):
             namespace[f"view_{item}_{dimensions}"] = view(item, dimensions)
+    return namespace
+
+
+def _persistent(parts: tuple[persistent.Part, ...]) -> tuple[Any, int]:
+    """The entry of many whole steps that consist of these parts."""
+    namespace = _namespace() | {"cuda": cuda, "float32": types.float32, "STATE_SLOTS": STATE_SLOTS}
+    namespace["next_step"] = device(entry_of_step()[0])
+    bodies = []
+    for number, part in enumerate(parts):
+        if part.name in persistent.PRODUCTS:
+            wide, following = part.constants
+            activation = dense.following_activation(following)
+            body = persistent.PRODUCTS[part.name](bool(wide), activation)
+        else:
+            body = factory(part.name)(*part.element_types).make(*part.constants)
+        bodies.append(body)
+        namespace[f"body_{number}"] = body
+    text, words = persistent.source_of(parts, bodies, _words, _arguments)
+    exec(text, namespace)
+    return namespace[persistent.NAME], words
+
+
+def entry(
+    name: str, element_types: tuple[str, ...], constants: tuple[int, ...] = ()
+) -> tuple[Any, int]:
+    """The Python function of an op's entry, and how many integers it takes.
+
+    Of `persistent.NAME` the "types" are the parts of a step.
+    """
+    if name == "next_step":
+        return entry_of_step()
+    if name == persistent.NAME:
+        return _persistent(tuple(map(persistent.Part.read, element_types)))
+    op = signature(name)
+    body = factory(name)(*element_types).make(*constants)
+    namespace = _namespace() | {"body": body}
     exec(source_of(op, body, element_types), namespace)
     return namespace[op.name], words_of(op)

@@ -40,7 +40,7 @@ def _kernel(
         return launched(own_tiles, lengths, aligned, PRECISIONS.index(precision))
 
     def made(place: int, wide: int, precision: int = 0, following: int = 0) -> Any:
-        activation = ELEMENTWISE[FOLLOWING[following - 1]] if following else None
+        activation = following_activation(following)
         if precision == 0:
             return make(partial(product, type_name, tiles[place], bool(wide)), activation)
         to = tensor.ROUNDED[PRECISIONS[precision]]
@@ -49,7 +49,12 @@ def _kernel(
     return Kernel(made, partial(launched, tiles), rounded=rounded)
 
 
-def _of_two(which: str, activation: Elementwise | None) -> Any:
+def following_activation(following: int) -> Elementwise | None:
+    """What the last of a product's constants says that follows it: nothing if it is 0."""
+    return ELEMENTWISE[FOLLOWING[following - 1]] if following else None
+
+
+def of_two(which: str, activation: Elementwise | None) -> Any:
     """An activation's formula, of an element and of a parameter, which some ignore."""
     if activation is None:
         return device(lambda x, parameter: x)
@@ -69,7 +74,7 @@ def dense_forward(type_name: str) -> Kernel:
     zero = real(0)
 
     def make(product: Callable[..., Any], activation: Elementwise | None) -> Any:
-        follows, follow = activation is not None, _of_two("formula", activation)
+        follows, follow = activation is not None, of_two("formula", activation)
 
         @device
         def finished(value, row, column, columns, b, _, numbers):
@@ -104,7 +109,7 @@ def dense_backward_input(type_name: str) -> Kernel:
     zero = real(0)
 
     def make(product: Callable[..., Any], activation: Elementwise | None) -> Any:
-        follows, slope = activation is not None, _of_two("derivative", activation)
+        follows, slope = activation is not None, of_two("derivative", activation)
 
         @device
         def finished(value, row, column, columns, gate, _, parameter):

@@ -1,0 +1,167 @@
+"""Many steps of a small network in one launch, by Numba's simulator: against the CPU's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+pytest.importorskip("greenlet", reason="greenlet is not installed")
+
+import fastnn
+from fastnn.engine import cache
+from fastnn.engine.cuda import simulated
+from fastnn.engine.cuda.device import Launched
+from fastnn.kernels.cuda import persistent
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
+)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of all kernels that are launched."""
+    names: list[str] = []
+    run = simulated.run_kernel
+
+    def noted(one: Launched) -> None:
+        names.append(one.key[0])
+        run(one)
+
+    monkeypatch.setattr(simulated, "run_kernel", noted)
+    return names
+
+
+CLASSES: dict[str, Any] = {
+    "optimizer": "adam",
+    "loss": "sparse_categorical_crossentropy",
+    "metrics": ["accuracy"],
+}
+NUMBERS: dict[str, Any] = {"optimizer": "sgd", "loss": "mse"}
+
+
+def network(
+    device: str, inputs: int, widths: tuple[int, ...], how: dict[str, Any], activation: str = "relu"
+) -> fastnn.Sequential:
+    """An untrained network; its last layer is a softmax where it tells classes apart."""
+    last = "softmax" if how is CLASSES else "linear"
+    layers = [fastnn.Dense(n, activation) for n in widths[:-1]]
+    layers.append(fastnn.Dense(widths[-1], last))
+    model = fastnn.Sequential(layers, input_shape=(inputs,), seed=1, device=device)
+    model.compile(**how)
+    return model
+
+
+def data(rows: int, inputs: int, outputs: int, how: dict[str, Any]) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, inputs)).astype(np.float32)
+    if how is CLASSES:
+        return x, rng.integers(0, outputs, rows)
+    return x, rng.normal(size=(rows, outputs)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "widths", "rows", "batch", "how", "activation"),
+    [
+        (20, (64, 64, 2), 38, 32, CLASSES, "relu"),
+        (3, (5, 4, 3), 17, 7, CLASSES, "tanh"),
+        (5, (8, 3), 9, 4, NUMBERS, "sigmoid"),
+        (4, (1,), 5, 5, NUMBERS, "linear"),
+    ],
+)
+def test_steps_in_one_launch_follow_the_cpu(
+    inputs: int,
+    widths: tuple[int, ...],
+    rows: int,
+    batch: int,
+    how: dict[str, Any],
+    activation: str,
+    launched: list[str],
+) -> None:
+    """The last batch has fewer rows; an epoch of fewer steps than a launch does is one launch."""
+    one, other = (network(device, inputs, widths, how, activation) for device in ("cuda", "cpu"))
+    x, y = data(rows, inputs, widths[-1], how)
+    weights = np.linspace(0.5, 1.5, rows)
+    histories = [
+        model.fit(x, y, batch_size=batch, epochs=2, sample_weight=weights, verbose=0).history
+        for model in (one, other)
+    ]
+    assert launched == [persistent.NAME] * 2
+    for name, values in histories[1].items():
+        np.testing.assert_allclose(histories[0][name], values, rtol=1e-5)
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-5, atol=1e-6)
+
+
+def test_a_hundred_steps_follow_the_cpu(launched: list[str]) -> None:
+    one, other = (network(device, 3, (4, 2), CLASSES, "tanh") for device in ("cuda", "cpu"))
+    x, y = data(100 * 2, 3, 2, CLASSES)
+    for model in (one, other):
+        model.fit(x, y, batch_size=2, verbose=0)
+    # A first slice of a few steps is one launch, and so is what is left.
+    assert launched == [persistent.NAME] * 2
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=0, atol=1e-4)
+
+
+def test_what_is_not_finite_changes_nothing(launched: list[str]) -> None:
+    """Of two steps the second fails: parameters are those after the first."""
+    x, y = data(8, 3, 2, NUMBERS)
+    one, other = (network("cuda", 3, (4, 2), NUMBERS) for _ in range(2))
+    other.fit(x[:4], y[:4], batch_size=4, shuffle=False, verbose=0)
+    x[5] = 1e30
+    with pytest.raises(fastnn.DivergenceError, match="at step 1"):
+        one.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert set(launched) == {persistent.NAME}
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "widths", "batch"),
+    [(3, (65, 2), 4), (785, (2,), 4), (3, (4, 2), 129)],
+)
+def test_larger_networks_and_batches_take_the_graph(
+    inputs: int, widths: tuple[int, ...], batch: int, launched: list[str]
+) -> None:
+    model = network("cuda", inputs, widths, NUMBERS)
+    x, y = data(2, inputs, 2, NUMBERS)
+    model.fit(np.resize(x, (batch, inputs)), np.resize(y, (batch, 2)), batch_size=batch, verbose=0)
+    assert persistent.NAME not in launched
+    assert "next_step" in launched
+
+
+OF_A_STEP = """
+gather+float32,float32+ gather+int32,int32+
+dense_forward+float32+1 dense_forward+float32+1 dense_forward+float32+0
+categorical_accuracy+float32+1,2,1,1,1 accumulate+float32+
+softmax_crossentropy+float32+1,2,1,1,1 accumulate+float32+
+dense_backward_kernel+float32+0 dense_backward_input+float32+0
+dense_backward_kernel+float32+1 dense_backward_input+float32+1 dense_backward_kernel+float32+1
+guard+float32+ adam_rates+float64+ adam+float32+
+"""
+"""The parts of a step of a network of 20, 64, 64 and 2 units."""
+
+
+def test_compiled_it_keeps_everything_in_registers() -> None:
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    text = f"""
+from fastnn.engine.cuda.cubin import compile_kernel
+cubin = compile_kernel({persistent.NAME!r}, {tuple(OF_A_STEP.split())})
+print(cubin.stack, cubin.spilled, cubin.registers <= 128, cubin.shared <= 48 * 1024)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["0", "0", "True", "True"], done.stderr
+
+
+def test_it_is_kept_though_its_name_is_long() -> None:
+    key = ".".join([persistent.NAME, *OF_A_STEP.split()])
+    assert cache.write(key, b"code", "symbol")
+    assert cache.read(key) == (b"code", "symbol")
+    assert cache.read(key[:-1]) is None
