@@ -160,7 +160,8 @@ print(cubin.stack, cubin.spilled, cubin.registers <= 128, cubin.shared <= 48 * 1
     assert done.stdout.split() == ["0", "0", "True", "True"], done.stderr
 
 
-def test_it_is_kept_though_its_name_is_long() -> None:
+def test_it_is_kept_though_its_name_is_long(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
     key = ".".join([persistent.NAME, *OF_A_STEP.split()])
     assert cache.write(key, b"code", "symbol")
     assert cache.read(key) == (b"code", "symbol")
