@@ -136,11 +136,11 @@ def test_larger_networks_and_batches_take_the_graph(
 
 OF_A_STEP = """
 gather+float32,float32+ gather+int32,int32+
-dense_forward+float32+1 dense_forward+float32+1 dense_forward+float32+0
+dense_forward+float32+1,0 dense_forward+float32+1,0 dense_forward+float32+0,0
 categorical_accuracy+float32+1,2,1,1,1 accumulate+float32+
 softmax_crossentropy+float32+1,2,1,1,1 accumulate+float32+
-dense_backward_kernel+float32+0 dense_backward_input+float32+0
-dense_backward_kernel+float32+1 dense_backward_input+float32+1 dense_backward_kernel+float32+1
+dense_backward_kernel+float32+0,0 dense_backward_input+float32+0,0
+dense_backward_kernel+float32+1,0 dense_backward_input+float32+1,0 dense_backward_kernel+float32+1,0
 guard+float32+ adam_rates+float64+ adam+float32+
 """
 """The parts of a step of a network of 20, 64, 64 and 2 units."""
