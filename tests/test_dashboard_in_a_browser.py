@@ -148,6 +148,11 @@ def test_a_benchmark_that_is_clicked_shows_its_curve(browser: Any, address: str)
     )
     assert len(loaded) > len(dashboard.LIBRARIES)
     assert all(name.startswith(address) for name in loaded)
+
+    browser.find_element("link text", "Beside the peers").click()
+    drawn(browser, lambda: browser.find_elements("css selector", "h1"))
+    assert browser.current_url == f"{address}{dashboard.PEERS}"
+    assert "fastnn beside its peers" in browser.page_source
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 

@@ -19,6 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import RESULTS
+from benchmarks.page.__main__ import PAGE
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -39,6 +42,12 @@ LIBRARIES = {
 KEPT = "benchmarks/results/asv"
 """Where asv keeps its results, as asv.conf.json says."""
 
+PEERS = "peers.html"
+"""What ``python -m benchmarks.page`` made, as it is called here."""
+
+LAST_LINK = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
+"""The last in the menu of asv's page."""
+
 BESIDE = "libraries"
 """The folder beside the page."""
 
@@ -55,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         modules = fetched(ROOT / ".asv" / BESIDE)
         publish(ROOT, options.output)
         bring_home(options.output, modules)
+        add_peers(options.output, RESULTS / PAGE)
     except (FileNotFoundError, ValueError, subprocess.CalledProcessError) as error:
         parser.error(str(error))
     print(f"written: {options.output / 'index.html'}")
@@ -139,6 +149,23 @@ def bring_home(folder: Path, modules: Path) -> None:
     for name in names:
         shutil.copy(modules / LIBRARIES[name], folder / BESIDE / name)
     index.write_text(text, encoding="utf-8")
+
+
+def add_peers(folder: Path, page: Path) -> None:
+    """Link the page beside the peers, and of GPUs, from asv's, and put it there.
+
+    Raises
+    ------
+    ValueError
+        If asv's page has no such place for a link as it had.
+    """
+    index = folder / "index.html"
+    text = index.read_text(encoding="utf-8")
+    if text.count(LAST_LINK) != 1:
+        raise ValueError("dashboard: asv's page has another menu than that of asv 0.6.6")
+    link = f'<li><a href="{PEERS}">Beside the peers</a></li>'
+    index.write_text(text.replace(LAST_LINK, f"{LAST_LINK}\n\t{link}"), encoding="utf-8")
+    shutil.copy(page, folder / PEERS)
 
 
 def serve(folder: Path) -> None:
