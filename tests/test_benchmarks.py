@@ -89,9 +89,9 @@ found["processes"] = found.get("processes", 0) + 1
 found.keep()
 sys.exit(LOST if found["processes"] < 3 else 0)
 """
-    run = subprocess.run
+    begin = subprocess.Popen
     monkeypatch.setattr(
-        gpu.subprocess, "run", lambda c, **how: run([c[0], "-c", code, c[-1]], cwd=ROOT, **how)
+        gpu.subprocess, "Popen", lambda c, **how: begin([c[0], "-c", code, c[-1]], cwd=ROOT, **how)
     )
     outcome = gpu.run("kernels", 60, simulate=False)
     assert (outcome["ended"], outcome["found"]) == ("well", {"processes": 3})
@@ -105,7 +105,7 @@ def test_a_kernel_that_loses_the_gpu_costs_no_other_its_word(
     monkeypatch.setattr(cases, "CASES", {name: cases.CASES[name] for name in names})
     path, lost = tmp_path / "found.json", []
 
-    def check(device: Any, example: Any) -> None:
+    def check(device: Any, example: Any, precision: str) -> None:
         if (example.name, example.dtype) == ("tanh_forward", "float32"):
             device.lost = True
             raise CudaError("an illegal address")
@@ -124,7 +124,7 @@ def test_a_kernel_that_loses_the_gpu_costs_no_other_its_word(
             break
     assert lost == [stage.LOST]
     outcomes = json.loads(path.read_text())["ops"]
-    assert outcomes.pop("tanh_forward float32") == ["3 rows: CudaError: an illegal address"]
+    assert outcomes.pop("tanh_forward float32 fp32") == ["3 rows: CudaError: an illegal address"]
     for name, outcome in outcomes.items():
         expected = ["3 rows: AssertionError: another value"] if "gelu" in name else kernels.RIGHT
         assert outcome == expected
@@ -155,8 +155,8 @@ def test_rows_that_fastnn_fails_on_are_named_once_the_others_are_timed(
 
 def test_a_stage_that_hangs_tells_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import sys, time; print('half-way', file=sys.stderr, flush=True); time.sleep(60)"
-    run = subprocess.run
-    monkeypatch.setattr(gpu.subprocess, "run", lambda c, **how: run([c[0], "-c", code], **how))
+    begin = subprocess.Popen
+    monkeypatch.setattr(gpu.subprocess, "Popen", lambda c, **how: begin([c[0], "-c", code], **how))
     outcome = gpu.run("kernels", 1, simulate=False)
     assert (outcome["ended"], outcome["said"]) == ("not done after 1 s", ["half-way"])
 
