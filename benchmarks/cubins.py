@@ -27,11 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import RESULTS, machine, tables
-from fastnn.engine.catalogue import every_key
-from fastnn.engine.cuda.device import Key, launch_of, precisions_of, simulated
-from fastnn.kernels.cuda.launch import PRECISIONS, followed_by
-from fastnn.kernels.pointwise import PAIRS
-from fastnn.kernels.signatures import NAMES, signature
+
+Key = tuple[str, ...]
+"""An op's name and its element types."""
 
 
 class Shape(NamedTuple):
@@ -54,10 +52,6 @@ WIDEST = "widest"
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 """Compute capabilities."""
-
-
-ALIKE = tuple(PAIRS)[1:]
-"""Losses whose kernels differ from another's in their formulas alone."""
 
 
 class Processor(NamedTuple):
@@ -90,7 +84,9 @@ class Task(NamedTuple):
 
 def kernel_keys() -> list[Key]:
     """Every op that has a CUDA kernel, with each choice of element types; and the end of a step."""
+    from fastnn.engine.catalogue import every_key
     from fastnn.kernels.cuda.adapter import has_kernel
+    from fastnn.kernels.signatures import NAMES
 
     keys = [key for key in every_key() if key[0] in NAMES and has_kernel(key[0])]
     return [*keys, ("next_step",)]
@@ -98,6 +94,10 @@ def kernel_keys() -> list[Key]:
 
 def tasks(names: Sequence[str] = ()) -> list[Task]:
     """All that is compiled, of the ops called `names` or of every one."""
+    from fastnn.kernels.cuda.launch import followed_by
+    from fastnn.kernels.pointwise import PAIRS
+
+    alike = tuple(PAIRS)[1:]  # losses whose kernels differ in their formulas alone
     keys = [key for key in kernel_keys() if not names or key[0] in names]
     found: list[Task] = []
     for key in keys:
@@ -106,7 +106,7 @@ def tasks(names: Sequence[str] = ()) -> list[Task]:
             found.append(Task(key, WIDEST, HOPPER, *launch(key, WIDEST)))
             continue
         launches: dict[tuple[int, tuple[int, ...]], str] = {}
-        for shape in ("large",) if key[0] in ALIKE else SHAPES:
+        for shape in ("large",) if key[0] in alike else SHAPES:
             for precision in precisions(key):
                 launches.setdefault(launch(key, shape, precision), shape)
         if key[0] in ("dense_forward", "dense_backward_input"):  # with an activation after it
@@ -117,13 +117,19 @@ def tasks(names: Sequence[str] = ()) -> list[Task]:
     return found
 
 
-def precisions(key: Key) -> tuple[str, ...]:
+def precisions(key: Key) -> Key:
     """What an op's factors may be rounded to, if it is a product of float32."""
+    from fastnn.engine.cuda.device import precisions_of
+    from fastnn.kernels.cuda.launch import PRECISIONS
+
     return precisions_of(*key) if len(key) == 2 else PRECISIONS[:1]
 
 
 def launch(key: Key, shape: str, precision: str = "fp32") -> tuple[int, tuple[int, ...]]:
     """Threads and constants of an op's launch on arrays of that shape."""
+    from fastnn.engine.cuda.device import launch_of
+    from fastnn.kernels.signatures import signature
+
     if key == ("next_step",):
         return 1, ()
     rows, width, aligned = SHAPES[shape]
@@ -179,6 +185,7 @@ def resident_warps(threads: int, registers: int, shared: int, processor: Process
 def element_bytes(key: Key) -> int | None:
     """See `traffic.bytes_of_an_element`; None for products and for what has no arrays."""
     from benchmarks.traffic import bytes_of_an_element
+    from fastnn.kernels.signatures import NAMES, signature
 
     if key[0] not in NAMES or not signature(key[0]).arrays:
         return None
@@ -251,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=len(machine.available_cores()))
     parser.add_argument("--output", type=Path, help="the results file")
     options = parser.parse_args(arguments)
+    from fastnn.engine.cuda.device import simulated
+
     if simulated():
         parser.error("nothing is compiled for the simulator: unset NUMBA_ENABLE_CUDASIM")
     todo = tasks(options.ops)

@@ -7,8 +7,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from fastnn.kernels.signatures import ITEM_BYTES, signature
-
 TESTS = Path(__file__).parents[1] / "tests"
 
 _FEW = dict.fromkeys("NFIOCP", 4)
@@ -19,6 +17,8 @@ def bytes_of_an_element(key: tuple[str, ...]) -> int:
     """Bytes for each element of an op's largest operand: reads and writes of all arrays of the same
     dimensions. What there is of each row or column is not counted.
     """
+    from fastnn.kernels.signatures import ITEM_BYTES, signature
+
     name, dtype, *source = key
     if str(TESTS) not in sys.path:
         sys.path.append(str(TESTS))

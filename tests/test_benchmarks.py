@@ -61,6 +61,21 @@ def settings_put_back() -> Iterator[None]:
     limit_blas(len(machine.available_cores()))
 
 
+def test_importing_any_benchmark_imports_no_framework() -> None:
+    """asv imports them all, with whatever fastnn a commit has."""
+    code = """
+import importlib, pkgutil, sys
+frameworks = ("fastnn", "numba", "torch", "jax", "sklearn", "onnxruntime")
+sys.modules["fastnn"] = None
+import benchmarks
+for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+    importlib.import_module(module.name)
+print([name for name in frameworks if sys.modules.get(name)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_gpu_benchmark_runs_in_the_simulator(tmp_path: Path) -> None:
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
     pytest.importorskip("greenlet", reason="greenlet is not installed")

@@ -13,7 +13,6 @@ from benchmarks.grid import GRID, Row, make_data
 from benchmarks.peers import Peer
 from benchmarks.peers.on_gpu import ON_GPU
 from benchmarks.rounds import Pace, alternate, figures
-from fastnn.engine.cuda import executor
 
 ROWS = GRID | {
     row.name: row
@@ -35,6 +34,8 @@ PACE = Pace(seconds=0.5, least=3, slow=2, most=7)
 
 def host_seconds(peer: Peer) -> float:
     """What a step takes of the host's time: to begin it, without waiting for its end."""
+    from fastnn.engine.cuda import executor
+
     launched: list[tuple[float, int]] = []
     run = executor.Linked.run
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.stage import LOST, Findings
-from fastnn.engine.cuda import opening
-from fastnn.engine.cuda.device import Device
 
 TESTS = Path(__file__).parents[2] / "tests"
 
@@ -37,6 +35,7 @@ def measure(found: Findings, simulated: bool) -> None:
         raise SystemExit("the examples of ops are in tests/: run from a checkout")
     sys.path.insert(0, str(TESTS))
     cuda_cases, cases = map(importlib.import_module, ("cuda_cases", "kernel_cases"))
+    from fastnn.engine.cuda import opening
     from fastnn.engine.cuda.device import precisions_of
     from fastnn.kernels.cuda.adapter import has_kernel
 
@@ -77,7 +76,7 @@ def measure(found: Findings, simulated: bool) -> None:
                 raise SystemExit(LOST)
 
 
-def _problems(cuda_cases: Any, device: Device, examples: list[Any], precision: str) -> list[str]:
+def _problems(cuda_cases: Any, device: Any, examples: list[Any], precision: str) -> list[str]:
     """What is wrong with a kernel, in a line for each example, up to one that loses the GPU."""
     problems = []
     for example in examples:

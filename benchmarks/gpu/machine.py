@@ -7,7 +7,6 @@ from importlib import metadata
 
 from benchmarks import machine as host
 from benchmarks.gpu.stage import Findings
-from fastnn.engine.cuda import opening
 
 PACKAGES = (
     "fastnn numpy numba numba-cuda cuda-bindings cuda-toolkit nvidia-nvvm nvidia-nvjitlink "
@@ -17,6 +16,8 @@ PACKAGES = (
 
 def measure(found: Findings, simulated: bool) -> None:
     """Tell of them."""
+    from fastnn.engine.cuda import opening
+
     device = opening.open_device()
     found |= {
         "card": device.name,

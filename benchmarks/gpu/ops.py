@@ -10,16 +10,8 @@ import statistics
 import time
 from typing import Any
 
-import numpy as np
-
 from benchmarks.gpu.rates import seconds
 from benchmarks.gpu.stage import LOST, Findings
-from fastnn.engine.cuda import opening
-from fastnn.engine.cuda.device import Launched, launch_of, precisions_of
-from fastnn.engine.operands import Call
-from fastnn.kernels import state as s
-from fastnn.kernels.cuda.slots import STATE_SLOTS
-from fastnn.kernels.signatures import signature
 
 BEYOND_CACHES = 160_000_000
 """Bytes of all sets: more than twice an H200's L2 cache."""
@@ -65,6 +57,9 @@ SCALARS = {"columns": 1024, "rate": 0.2, "beta_1": 0.9, "beta_2": 0.999, "epsilo
 
 def measure(found: Findings, simulated: bool) -> None:
     """Every op at every size."""
+    from fastnn.engine.cuda import opening
+    from fastnn.engine.cuda.device import precisions_of
+
     ops: dict[str, Any] = found.setdefault("ops", {})
     device = opening.open_device()
     for name, sizes in OPS.items():
@@ -88,6 +83,15 @@ def measure(found: Findings, simulated: bool) -> None:
 
 def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str) -> dict[str, Any]:
     """One op's figures, its factors rounded to a precision."""
+    import numpy as np
+
+    from fastnn.engine.cuda import opening
+    from fastnn.engine.cuda.device import Launched, launch_of
+    from fastnn.engine.operands import Call
+    from fastnn.kernels import state as s
+    from fastnn.kernels.cuda.slots import STATE_SLOTS
+    from fastnn.kernels.signatures import signature
+
     device, line = opening.open_device(), signature(name)
     rows = lengths.get("N", 1)
     arrays = {
@@ -143,6 +147,8 @@ def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str
 
 def _array(kind: str, shape: list[int], lengths: dict[str, int]) -> Any:
     """Numbers that any op may be given."""
+    import numpy as np
+
     count = int(np.prod(shape))
     if kind in ("int32", "int64"):
         most = lengths.get("R", lengths.get("C", 1))

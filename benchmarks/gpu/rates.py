@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gpu.stage import Findings
-from fastnn.engine.cuda import opening
 
 COPIED = 1 << 30
 """Bytes of an array, many times what the L2 cache holds."""
@@ -33,6 +32,8 @@ def seconds(wait: Callable[[], None], begin: Callable[[], Any], times: int = 10)
 
 def measure(found: Findings, simulated: bool) -> None:
     """A copy within the device, both directions counted; PyTorch's products, where it is there."""
+    from fastnn.engine.cuda import opening
+
     device: Any = opening.open_device()
     if simulated:
         found["copy_bytes_per_second"] = None

@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastnn.engine.cuda import device
-
 LOST = 3
 """Status of a process that has lost the GPU: what is left of the stage is another's."""
 
@@ -35,6 +33,8 @@ class Findings(dict[str, Any]):
 
 def main(name: str, path: str) -> int:
     """Run the stage called `name`."""
+    from fastnn.engine.cuda import device
+
     found = Findings(Path(path))
     importlib.import_module(f"benchmarks.gpu.{name}").measure(found, device.simulated())
     found.keep()
