@@ -45,8 +45,8 @@ def fuse_activations(calls: list[Call]) -> list[Call]:
     return _fuse_elementwise(calls, on_a_gpu=True)
 
 
-_RELU = {"dense_forward": "relu_forward", "dense_backward_input": "relu_backward"}
-"""What products do themselves."""
+_WAYS = {"dense_forward": "forward", "dense_backward_input": "backward"}
+"""Products that can do an op themselves, and which way of an activation that is."""
 
 
 def _fuse_elementwise(calls: list[Call], on_a_gpu: bool) -> list[Call]:
@@ -80,7 +80,7 @@ def _take_relu(call: Call) -> None:
     if not call.finish:
         return
     first = call.finish[0]
-    if not _is_relu(call, first):
+    if activation_of(call, first) != "relu":
         return
     if call.signature.name == "dense_forward":
         call.scalars["relu"] = 1
@@ -90,16 +90,12 @@ def _take_relu(call: Call) -> None:
 
 
 def activation_of(product: Call, follower: Call) -> str | None:
-    """The activation which, or whose derivative, an op is that a product on a GPU can do itself."""
+    """The activation which, or whose derivative, an op is that a product can do itself.
+
+    On a CPU that is the ReLU alone, on a GPU any of one element.
+    """
     name, _, way = follower.signature.name.rpartition("_")
-    ways = {"dense_forward": "forward", "dense_backward_input": "backward"}
-    taken = name in ELEMENTWISE and ways.get(product.signature.name) == way
-    return name if taken else None
-
-
-def _is_relu(product: Call, follower: Call) -> bool:
-    """Whether the op that follows a product is one that it can do itself."""
-    return _RELU.get(product.signature.name) == follower.signature.name
+    return name if name in ELEMENTWISE and _WAYS.get(product.signature.name) == way else None
 
 
 def _only_reader(

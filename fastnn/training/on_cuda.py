@@ -80,7 +80,7 @@ class CudaPass:
         self._copied = state.copy()
 
     def __enter__(self) -> CudaPass:
-        """Copy the model and the arrays to the device.
+        """Copy the arrays to the device; the model follows with every epoch.
 
         Raises
         ------
@@ -88,7 +88,6 @@ class CudaPass:
             If there is not room for a batch.
         """
         try:
-            self._mirror.to_device()
             self._linked = self._step.link()
             self._bound = self._places()
             if self._feeder is None:
