@@ -8,7 +8,7 @@ them one by one while they multiply (see ``microkernel.tile``). The list's first
 from __future__ import annotations
 
 from fastnn.kernels.cpu.memory import LINE, view
-from fastnn.kernels.cpu.microkernel import RATE_BITS
+from fastnn.kernels.cpu.microkernel import RATE_BITS, UNROLLED
 from fastnn.kernels.cpu.settings import inlined
 
 CAPACITY = 2048
@@ -18,7 +18,7 @@ MOST_TILES = 264
 """Tiles that share a list, at most: 1024 columns of two vectors of two elements, and a few more.
 Rounding up what falls to each may take one place more than a list has for each of them."""
 
-LIST_BYTES = 8 * (8 + CAPACITY + MOST_TILES)
+LIST_BYTES = 8 * (8 + CAPACITY + 2 * MOST_TILES)
 
 _integers = view("int64", 1)
 
@@ -56,12 +56,12 @@ def add_rows(asked, at, rows, size, step):
 
 @inlined
 def spread(asked, tiles, own):
-    """Lines of the list for each of `tiles` tiles; what each may read is made valid.
+    """Lines of the list for each of `tiles` tiles, an even number; what each may read is valid.
 
     `own` is an address that costs nothing to ask for.
     """
     length = _integers(asked, (1,))[0]
-    each = (length + tiles - 1) // tiles
+    each = (length + 2 * tiles - 1) // (2 * tiles) * 2
     padding = _integers(asked + 8 * (1 + length), (each * tiles - length + 1,))
     for i in range(padding.size):
         padding[i] = own
@@ -69,6 +69,13 @@ def spread(asked, tiles, own):
 
 
 @inlined
-def rate_of(each, depth):
-    """The fixed-point rate at which a tile of `depth` steps asks for `each` lines."""
-    return (each << RATE_BITS) // depth if each > 0 else 0
+def pace_of(each, depth):
+    """How a tile of `depth` steps asks for `each` lines, two in a turn: see ``microkernel.tile``.
+
+    So many bytes further than a line stands the one that is asked for with it; and so many places
+    further, as a fixed-point number, the one of the next turn.
+    """
+    turns = depth // UNROLLED
+    if each == 0 or turns == 0:
+        return 0, 0
+    return 4 * each, (each << (RATE_BITS - 1)) // turns

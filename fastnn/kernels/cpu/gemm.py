@@ -24,7 +24,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.kernels import state as s
-from fastnn.kernels.cpu.ahead import LIST_BYTES, add, add_rows, clear, rate_of, spread
+from fastnn.kernels.cpu.ahead import LIST_BYTES, add, add_rows, clear, pace_of, spread
 from fastnn.kernels.cpu.memory import LINE, load_int64, native_call, view
 from fastnn.kernels.cpu.microkernel import (
     LAST_VECTORS,
@@ -110,11 +110,13 @@ def product(type_name: str) -> Any:
     copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, 1, a_lanes)
     transpose = transpose_block(type_name)
 
-    def row_of_tiles(height: int) -> Any:
+    def row_of_tiles(height: int, form: str = "any") -> Any:
         """Tiles of one height side by side: full ones, then what is left, masked."""
 
         def of(vectors: int, masked: bool, vector_lanes: int = one_vector) -> Any:
-            return tile(type_name, height, vectors, vector_lanes, masked)
+            # Three vectors and rows of A in one turn need more addresses than there are registers.
+            own = "any" if form == "rows" and vectors == LAST_VECTORS else form
+            return tile(type_name, height, vectors, vector_lanes, masked, own)
 
         full, narrow = of(TILE_VECTORS, False), of(1, True)
         # What one height alone has takes the place of another tile at the others, never called.
@@ -130,29 +132,29 @@ def product(type_name: str) -> Any:
             columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
             relu, gate, asked, each,
         ):  # fmt: skip
-            rate = rate_of(each, depth)
+            apart, rate = pace_of(each, depth)
             while columns > 0:
                 if long_width > 0 and columns > 2 * width:
                     done, panels = min(long_width, columns), LONG_VECTORS // TILE_VECTORS
                     long(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-                         done, relu, gate, asked, rate)  # fmt: skip
+                         done, relu, gate, asked, apart, rate)  # fmt: skip
                 elif width < columns <= last_width and columns > width + half_width:
                     done, panels = columns, 1
                     last(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-                         done, relu, gate, asked, rate)  # fmt: skip
+                         done, relu, gate, asked, apart, rate)  # fmt: skip
                 elif columns >= width:
                     done, panels = width, 1
                     full(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-                         done, relu, gate, asked, rate)  # fmt: skip
+                         done, relu, gate, asked, apart, rate)  # fmt: skip
                 elif columns > half_width:
                     done, panels = min(one_vector, columns), 0
                     narrow(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-                           done, relu, gate, asked, rate)  # fmt: skip
+                           done, relu, gate, asked, apart, rate)  # fmt: skip
                     b += one_vector * size
                 else:
                     done, panels = columns, 0
                     half(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
-                         done, relu, gate, asked, rate)  # fmt: skip
+                         done, relu, gate, asked, apart, rate)  # fmt: skip
                 b += panels * b_panel
                 c += done * size
                 if initial != 0:
@@ -162,22 +164,41 @@ def product(type_name: str) -> Any:
 
         return multiply_rows
 
-    def slim_tile() -> Any:
+    def slim_tile(form: str) -> Any:
         """The same of a C that is no wider than a vector."""
-        narrow = tile(type_name, SLIM_ROWS, 1, one_vector, True)
+        narrow = tile(type_name, SLIM_ROWS, 1, one_vector, True, form)
 
         @kernel
         def multiply_rows(
             columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
             relu, gate, asked, each,
         ):  # fmt: skip
+            apart, rate = pace_of(each, depth)
             narrow(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row, columns,
-                   relu, gate, asked, rate_of(each, depth))  # fmt: skip
+                   relu, gate, asked, apart, rate)  # fmt: skip
 
         return multiply_rows
 
-    slim = slim_tile()
-    tall, half, two, one = (row_of_tiles(height) for height in TILE_ROWS)
+    def either(by_rows: Any, by_columns: Any) -> Any:
+        """One of two, for an A whose rows' numbers are neighbours, or its columns'."""
+
+        @kernel
+        def multiply_rows(
+            columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+            relu, gate, asked, each,
+        ):  # fmt: skip
+            if a_row == size:
+                by_columns(columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row,
+                           c, c_row, relu, gate, asked, each)  # fmt: skip
+            else:
+                by_rows(columns, depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row,
+                        c, c_row, relu, gate, asked, each)  # fmt: skip
+
+        return multiply_rows
+
+    slim = either(slim_tile("any"), slim_tile("columns"))
+    tall = either(row_of_tiles(tall_rows, "rows"), row_of_tiles(tall_rows, "columns"))
+    half, two, one = (row_of_tiles(height) for height in TILE_ROWS[1:])
 
     @kernel
     def copy_panel(target, depth, columns, b, b_k):
@@ -293,6 +314,8 @@ def product(type_name: str) -> Any:
                 next_wide = min(block_columns, columns - next_first)
                 tiles = (wide + width - 1) // width + 1
                 asks = next_wide > 0 or pack_a or discards
+                clear(asked)
+                each = spread(asked, tiles, plain)
                 i = 0
                 while i < rows:
                     left = rows - i
@@ -321,7 +344,6 @@ def product(type_name: str) -> Any:
                     if discards:
                         at_c, at_c_row = scratch, wide * size
                     start = (row + i) * c_width + column + first
-                    each = 0
                     if asks:
                         clear(asked)
                         if discards and left > high:
