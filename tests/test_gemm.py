@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fastnn.engine.cpu import block_bytes
 from fastnn.engine.shapes import PACK_ROWS as PACK_ROWS_OF
-from fastnn.kernels.cpu import gemm
+from fastnn.kernels import state as s
+from fastnn.kernels.cpu import dense, gemm
 from fastnn.kernels.cpu.microkernel import TILE_ROWS, TILE_VECTORS, lanes
 from fastnn.kernels.signatures import ITEM_BYTES
 from kernel_cases import CASES, DENSE, DTYPES, Draw, Example, assert_same_bits, check, run
@@ -115,6 +116,16 @@ def test_teams_on_deep_and_wide_products(name: str, dtype: str) -> None:
         whole = run(example)
         for team in (1, 2, 3, 4, 5):
             assert_same_bits(run(example, team=team), whole)
+
+
+@of_both_types
+@pytest.mark.parametrize("columns", [1, 2, dense.NARROW, dense.NARROW + 1])
+def test_a_narrow_gradient_is_the_same_by_its_transpose(columns: int, dtype: str) -> None:
+    assert dense.NARROW * dense.MOST_ROWS * ITEM_BYTES[dtype] <= s.MOST_BLOCK_BYTES
+    for rows in sorted(around(dense.LEAST_ROWS, 100, dense.MOST_ROWS)):
+        example = product("dense_backward_kernel", dtype, rows, columns, 1 + rows % 40, rows)
+        check(example, shift=rows % 17)
+        assert_same_bits(run(example), run(example, team=2))
 
 
 @of_both_types

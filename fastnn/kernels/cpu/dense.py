@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.kernels.cpu.gemm import call_product
-from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.gemm import call_product, places_of
+from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.settings import kernel
 from fastnn.kernels.signatures import ITEM_BYTES
 
@@ -53,12 +53,19 @@ def dense_backward_input(type_name: str) -> Any:
     return dense_backward_input
 
 
+NARROW, LEAST_ROWS, MOST_ROWS = 12, 32, 4096
+"""Columns of a dw, at most, that is computed as its transpose, and rows, from and to: its own
+rows fill no vector (one core of Sapphire Rapids: (64, 2) of 32 rows in 0.22 µs instead of 0.47,
+(128, 10) of 128 in 2.2 instead of 3.1; (16, 1) of 16 rows in 0.10 instead of 0.08)."""
+
+
 def dense_backward_kernel(type_name: str) -> Any:
     """``dw = xᵀ·dy`` and ``db = Σ_n dy[n]``, overwriting dw (I, O) and db (O,) or left out.
 
     Where `discard` is 1, dw is only given to `finish`, and its memory left in no known state.
     """
-    size = ITEM_BYTES[type_name]
+    size, matrix = ITEM_BYTES[type_name], view(type_name, 2)
+    at_transpose = places_of(type_name).packed
 
     @kernel
     def dense_backward_kernel(
@@ -66,6 +73,20 @@ def dense_backward_kernel(type_name: str) -> Any:
     ):
         rows, columns = dw.shape
         depth = dy.shape[0]
+        if columns <= NARROW and LEAST_ROWS <= rows <= MOST_ROWS and finish == 0 and team == 1:
+            transpose = workspace + at_transpose
+            call_product(multiply, columns, rows, depth, address(dy), size, columns * size,
+                         address(x), rows * size, size, 0, 0, transpose, rows * size, 0, 0, 0, 0,
+                         0, workspace, address(state), 0, 1)  # fmt: skip
+            by_columns = matrix(transpose, (columns, rows))
+            for i in range(rows):
+                for j in range(columns):
+                    dw[i, j] = by_columns[j, i]
+            if address(db) != 0:  # the row of ones that a product leaves in its workspace, times dy
+                call_product(multiply, 1, columns, depth, workspace, 0, 0, address(dy),
+                             columns * size, size, 0, 0, address(db), 0, 0, 0, 0, 0, 0, workspace,
+                             address(state), 0, 1)  # fmt: skip
+            return
         call_product(multiply, rows, columns, depth, address(x), size, rows * size,
                      address(dy), columns * size, size, 0, address(db),
                      address(dw), columns * size, 0, 0, discard, pack, finish, workspace,

@@ -17,7 +17,7 @@ No element's value depends on how the result was cut: each is one chain of FMAs 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -91,23 +91,45 @@ def finish_rows(finish, state, result, result_row, start, length, rows, width):
         finish = load_int64(finish + 8 * s.CODE_NEXT)
 
 
+A_LANES = 1 << (TILE_ROWS[0] - 1).bit_length()
+"""Numbers in a row of a packed A, of which a tile takes as many as it is high."""
+
+
+class Places(NamedTuple):
+    """Where things stand in a thread's workspace, in bytes after its start, where a 1 stands."""
+
+    asked: int
+    scratch: int
+    packed_a: int
+    packed: int
+
+
+def panels_at_once(type_name: str) -> int:
+    """Panels that a transposed A is packed into together: a cache line has numbers for as many."""
+    return max(1, LINE // (A_LANES * ITEM_BYTES[type_name]))
+
+
+def places_of(type_name: str) -> Places:
+    """The places of a product of one element type. The last one is free where it packs no B."""
+    size = ITEM_BYTES[type_name]
+    asked = LINE
+    scratch = asked + LIST_BYTES
+    packed_a = scratch + TILE_ROWS[0] * BLOCK_COLUMNS * size
+    packed = packed_a + MAX_DEPTH * A_LANES * size * panels_at_once(type_name)
+    return Places(asked, scratch, packed_a, packed)
+
+
 def product(type_name: str) -> Any:
     """The function ``C = bias + A·B`` for one element type; see `multiply` inside."""
     size, one_vector = ITEM_BYTES[type_name], lanes(type_name)
     width = TILE_VECTORS * one_vector
     grain = max(width, COLUMN_GRAIN)
     tall_rows, half_rows, two_rows, _ = TILE_ROWS
-    # A transposed is packed for one tile in a panel, for as many as a cache line has numbers for.
-    a_lanes = 1 << (tall_rows - 1).bit_length()
-    a_width = a_lanes * size
-    a_rows = max(1, LINE // a_width) * tall_rows
-    at_list = 64
-    at_scratch = at_list + LIST_BYTES
-    at_packed_a = at_scratch + tall_rows * BLOCK_COLUMNS * size
-    at_packed = at_packed_a + MAX_DEPTH * a_width * (a_rows // tall_rows)
+    a_width, a_rows = A_LANES * size, panels_at_once(type_name) * tall_rows
+    at_list, at_scratch, at_packed_a, at_packed = places_of(type_name)
     scalars, integers = view(type_name, 1), view("int64", 1)
     real = getattr(np, type_name)
-    copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, 1, a_lanes)
+    copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, 1, A_LANES)
     transpose = transpose_block(type_name)
 
     def row_of_tiles(height: int, form: str = "any") -> Any:
