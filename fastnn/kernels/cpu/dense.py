@@ -73,23 +73,23 @@ def dense_backward_kernel(type_name: str) -> Any:
     ):
         rows, columns = dw.shape
         depth = dy.shape[0]
-        if columns <= NARROW and LEAST_ROWS <= rows <= MOST_ROWS and finish == 0 and team == 1:
-            transpose = workspace + at_transpose
-            call_product(multiply, columns, rows, depth, address(dy), size, columns * size,
-                         address(x), rows * size, size, 0, 0, transpose, rows * size, 0, 0, 0, 0,
-                         0, workspace, address(state), 0, 1)  # fmt: skip
-            by_columns = matrix(transpose, (columns, rows))
+        a, b, c, sums = address(x), address(dy), address(dw), address(db)
+        high, wide = rows, columns
+        narrow = columns <= NARROW and LEAST_ROWS <= rows <= MOST_ROWS and finish == 0 and team == 1
+        if narrow:
+            a, b, c, sums = b, a, workspace + at_transpose, 0
+            high, wide, pack = columns, rows, 0
+        call_product(multiply, high, wide, depth, a, size, high * size, b, wide * size, size, 0,
+                     sums, c, wide * size, 0, 0, discard, pack, finish, workspace,
+                     address(state), rank, team)  # fmt: skip
+        if narrow:
+            transpose = matrix(c, (columns, rows))
             for i in range(rows):
                 for j in range(columns):
-                    dw[i, j] = by_columns[j, i]
-            if address(db) != 0:  # the row of ones that a product leaves in its workspace, times dy
+                    dw[i, j] = transpose[j, i]
+            if address(db) != 0:  # the 1 that a product leaves in its workspace, times each of dy
                 call_product(multiply, 1, columns, depth, workspace, 0, 0, address(dy),
                              columns * size, size, 0, 0, address(db), 0, 0, 0, 0, 0, 0, workspace,
                              address(state), 0, 1)  # fmt: skip
-            return
-        call_product(multiply, rows, columns, depth, address(x), size, rows * size,
-                     address(dy), columns * size, size, 0, address(db),
-                     address(dw), columns * size, 0, 0, discard, pack, finish, workspace,
-                     address(state), rank, team)  # fmt: skip
 
     return dense_backward_kernel
