@@ -90,7 +90,8 @@ class Step:
         ]
 
     def _line(self, call: Any, seconds: float) -> tuple[str, ...]:
-        parts = [finish.signature.name for finish in call.finish]
+        parts = [] if call.supply is None else [call.supply.signature.name]
+        parts += [finish.signature.name for finish in call.finish]
         parts += ["relu"] if call.scalars.get("relu") else []
         parts += ["relu's derivative"] if call.arrays.get("gate") is not None else []
         rate = ""

@@ -655,12 +655,25 @@ def test_call_knows_its_key_and_needs() -> None:
     assert call.key == ("dense_forward", "float32")
     assert call.needs == [("dense_forward", "float32"), ("product", "float32")]
     words = call.integers(lambda array: array.size, lambda key: 1000 + len(key))
-    # O, I, the arrays, the product, no finish, no ReLU, not packed.
-    assert words == [2, 3, 8, 12, 6, 2, 1002, 0, 0, 0]
+    # O, I, the arrays, the product, no supply, no finish, no ReLU, not packed.
+    assert words == [2, 3, 8, 12, 6, 2, 1002, 0, 0, 0, 0]
     assert len(words) == call.signature.width
-    assert call.integers(lambda array: array.size, lambda key: 7, chain=99)[-4:] == [7, 99, 0, 0]
+    assert call.integers(lambda array: array.size, lambda key: 7, chain=99)[-4:] == [0, 99, 0, 0]
+    assert call.integers(lambda array: array.size, lambda key: 7, supply=5)[-5:] == [7, 5, 0, 0, 0]
     without_bias = Call("dense_forward", operands(b=None))
-    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-5:] == [0, 7, 0, 0, 0]
+    assert without_bias.integers(lambda array: array.size, lambda key: 7)[-6:] == [0, 7, 0, 0, 0, 0]
+
+
+def test_call_knows_what_its_supply_needs_and_touches() -> None:
+    made = Program(4, "float32")
+    x, y = made.new((3,)), made.new((2,))
+    source, order = made.external("x", (0, 3), "uint8"), made.external("order", (0,), "int64")
+    call = Call("dense_forward", operands(x=x, y=y))
+    alone = call.cost(4)
+    call.supply = Call("gather", {"out": x, "source": source, "order": order})
+    assert ("gather_supply", "float32", "uint8") in call.needs
+    assert {id(buffer) for buffer in call.buffers} >= {id(x), id(y), id(source), id(order)}
+    assert call.cost(4) == alone + call.supply.cost(4)
 
 
 def test_call_knows_what_its_finishes_need_and_touch() -> None:

@@ -202,6 +202,51 @@ def test_chain_is_its_ops_one_by_one(
 
 
 @of_both_types
+@given(
+    st.sampled_from([1, 7, 8, 9, 31, 200]), st.sampled_from([1, 3, 20, 64, 530]),
+    st.sampled_from([1, 16, 33, 100, 129, 1100]), st.sampled_from(["uint8", "float32", "float64"]),
+    st.sampled_from([0, 2, 3]), st.integers(0, 2**32),
+)  # fmt: skip
+@settings(max_examples=30)
+def test_a_product_that_gathers_its_rows(
+    dtype: str, batch: int, depth: int, width: int, source_type: str, threads: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    total = 2 * batch + int(rng.integers(0, batch))  # the last batch is not a whole one
+    x = rng.integers(0, 200, (total + 5, depth)).astype(source_type)
+    order = rng.permutation(total + 5)
+    w = (rng.normal(size=(depth, width)) / depth**0.5).astype(dtype)
+    outs = []
+    for fused in (False, True):
+        gathered, y = np.full((total, depth), np.nan, dtype), np.full((total, width), np.nan, dtype)
+        made = Program(batch, dtype, training=True)
+        sources = {"x": x, "order": order, "gathered": gathered, "y": y}
+        handles = {
+            name: made.external(name, (0, *a.shape[1:]), str(a.dtype))
+            for name, a in sources.items()
+        }
+        rows_of_x, product = made.new((depth,)), made.new((width,))
+        made.op("gather", out=rows_of_x, source=handles["x"], order=handles["order"])
+        made.op("dense_forward", y=product, x=rows_of_x, w=w)
+        made.op("scatter", out=handles["gathered"], source=rows_of_x)
+        made.op("scatter", out=handles["y"], source=product)
+        if fused:
+            made.fuse()
+            assert [call.signature.name for call in made.calls] == [
+                "dense_forward", "scatter", "scatter",
+            ]  # fmt: skip
+        memory = arena.allocate(made.arena_bytes)
+        memory[:] = 0xFF
+        team = cpu.Team(threads) if threads else None
+        cpu.Run(made.link(memory, sources), cpu.new_state(seed), team).epoch(total, batch)
+        if team is not None:
+            team.close()
+        outs.append({"gathered": gathered, "y": y})
+    assert_same_bits(*outs)
+    np.testing.assert_array_equal(outs[1]["gathered"], x[order[:total]].astype(dtype))
+
+
+@of_both_types
 def test_discarded_gradient_is_given_away_and_kept_from_memory(dtype: str) -> None:
     # Where one pass takes all of the depth, nothing is written to dw at all.
     example = dense_backward_kernel(Draw("", dtype, 8, {"N": 40, "I": 21, "O": 70}))

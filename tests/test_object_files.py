@@ -103,7 +103,7 @@ def test_signature_makes_sense(name: str) -> None:
         assert operand.type in ("T", "S", *ITEM_BYTES)
         assert 1 <= len(operand.dimensions) <= 3
     for scalar in op.scalars:
-        assert scalar.type in ("int", "float", "chain", *FUNCTIONS)
+        assert scalar.type in ("int", "float", "chain", "supply", *FUNCTIONS)
     assert op.width <= s.CODE_WIDTH - s.CODE_OPERANDS, "too wide for a program's row"
     assert op.parts in ("N", "NF", "P", "elements", "own", "first")
     if op.parts in ("N", "NF", "P"):

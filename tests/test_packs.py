@@ -23,7 +23,7 @@ import fastnn
 from fastnn import activations, checks, cli
 from fastnn.engine import cache, catalogue, compiler, packs
 from fastnn.engine.compiler import Key
-from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, FUNCTIONS, NAMES
+from fastnn.kernels.signatures import FINISH_SUFFIX, FINISHES, FUNCTIONS, NAMES, SUPPLY
 from fastnn.losses import LOSSES
 from fastnn.metrics import METRICS
 from fastnn.optimizers import OPTIMIZERS
@@ -176,7 +176,7 @@ def every_other_layer() -> list[fastnn.Layer]:
 def test_the_catalogue_is_made_of_the_signatures() -> None:
     keys = catalogue.every_key()
     assert len(keys) == len(set(keys))
-    assert {key[0] for key in keys} == {"run_steps", *NAMES, *FUNCTIONS, *FINISHES}
+    assert {key[0] for key in keys} == {"run_steps", SUPPLY, *NAMES, *FUNCTIONS, *FINISHES}
     assert set(keys) == {k for real in catalogue.REALS for k in catalogue.every_key([real])}
 
 

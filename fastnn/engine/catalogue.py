@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastnn.engine.compiler import Key
-from fastnn.kernels.signatures import FINISHES, FUNCTIONS, NAMES, signature
+from fastnn.kernels.signatures import FINISHES, FUNCTIONS, NAMES, SUPPLY, signature
 
 REALS = ("float32", "float64")
 """Element types that models compute in."""
@@ -27,7 +27,9 @@ def every_key(reals: Sequence[str] = REALS) -> list[Key]:
             whole = name == "gather"
             sources = SOURCES if whole else REALS  # numbers of sparse rows are floats
             keys += [(name, real, source) for real in reals for source in sources]
-            keys += [(name, LABELS, LABELS)] if whole else []
+            if whole:
+                keys += [(SUPPLY, real, source) for real in reals for source in sources]
+                keys += [(name, LABELS, LABELS)]
         else:
             keys += [(name, real) for real in (reals if "T" in types else ("float64",))]
     return keys

@@ -1,10 +1,10 @@
 """Ops put together: what follows a product is done on its rows, while they are in the cache.
 
-Two things are done with a program's calls before its memory is planned. An elementwise op whose
+Three things are done with a program's calls before its memory is planned. An elementwise op whose
 input is a product's output, wanted by nobody else, becomes the product's finish, and a ReLU a part
 of the product itself. And a large kernel's gradient is not written to memory at all: the
-optimizer's update becomes the finish of the product that computes it. Neither changes a bit of any
-result.
+optimizer's update becomes the finish of the product that computes it. And where one thread trains,
+the first layer's product gathers the batch's rows itself. None changes a bit of any result.
 
 For the second, a step is put in another order. Forward and backward come first, without these
 products; then the check of all gradients, which for theirs needs no more than the factors; last
@@ -31,13 +31,19 @@ COMMIT_COST = 50_000_000
 """The longest that a step's update may take, in nanoseconds of one core: it is never left."""
 
 
+SUPPLIED_COST = 5_000_000
+"""The longest that a product may take which gathers its rows, in the same unit: of one that is done
+in pieces, each would gather them all."""
+
+
 def fuse(calls: list[Call], rows: int, team: bool) -> list[Call]:
     """The calls of a program for batches of up to `rows` rows, with what can be done in one.
 
     Which kernels are updated with their products depends on whether a `team` of threads trains.
     """
     calls = _fuse_elementwise(calls, on_a_gpu=False)
-    return _fuse_update(calls, rows, shapes.TEAM_UPDATE_BYTES if team else shapes.UPDATE_BYTES)
+    calls = _fuse_update(calls, rows, shapes.TEAM_UPDATE_BYTES if team else shapes.UPDATE_BYTES)
+    return calls if team else _fuse_gather(calls, rows)
 
 
 def fuse_activations(calls: list[Call]) -> list[Call]:
@@ -123,6 +129,27 @@ def _only_reader(
         o.name is not None or users[id(o.root)][0] > product for o in others if hasattr(o, "root")
     )
     return None if late else positions[0]
+
+
+def _fuse_gather(calls: list[Call], rows: int) -> list[Call]:
+    """Let the product that first reads a batch's rows gather them, some before each row of tiles.
+
+    While it multiplies, it asks for the next ones, which lie anywhere in memory.
+    """
+    gathered: set[int] = set()
+    for call in calls:
+        if call.signature.name != "gather" or call.arrays["order"] is None:
+            continue
+        rows_of_x = call.arrays["out"].root
+        readers = (c for c in calls if c is not call and rows_of_x in (b.root for b in c.buffers))
+        first = next(readers, None)
+        if first is None or first.signature.name != "dense_forward":
+            continue
+        x = first.arrays["x"]
+        if getattr(x, "root", None) is rows_of_x and first.cost(rows) <= SUPPLIED_COST:
+            first.supply = call
+            gathered.add(id(call))
+    return [call for call in calls if id(call) not in gathered]
 
 
 class _Fused(NamedTuple):

@@ -39,7 +39,9 @@ class Linked:
             name: np.empty(1, np.int64) if bound else None for name, bound in arrays.items()
         }
         self.code = program.link(self._memory, stand_ins)
-        self._words = self.code.reshape(-1)
+        whole = self.code.base
+        assert whole is not None
+        self._words = whole.reshape(-1)
         self._places = {
             name: np.flatnonzero(self._words == array.ctypes.data).tolist()
             for name, array in stand_ins.items()

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 from fastnn.engine import shapes
 from fastnn.engine.compiler import Key
 from fastnn.kernels import state as s
-from fastnn.kernels.signatures import FINISH_SUFFIX, FUNCTIONS, ITEM_BYTES, Signature, signature
+from fastnn.kernels.signatures import (
+    FINISH_SUFFIX,
+    FUNCTIONS,
+    ITEM_BYTES,
+    SUPPLY,
+    Signature,
+    signature,
+)
 
 
 class Handle(Protocol):
@@ -45,6 +52,8 @@ class Call:
     ----------
     finish : list of Call
         Ops that a product's rows go through, one after the other.
+    supply : Call or None
+        The op that makes the rows of a product's first factor, just before it needs them.
     phase : int
         Part of the step that it belongs to: ``state.GRADIENT``, ``CHECK`` or ``COMMIT``.
     in_one_piece : bool
@@ -56,6 +65,7 @@ class Call:
         self.in_one_piece = self.signature.parts == "first"
         self.phase = s.GRADIENT
         self.finish: list[Call] = []
+        self.supply: Call | None = None
         self.arrays: dict[str, Any] = {}
         self.lengths: dict[str, int | None] = {}
         self.types: dict[str, str] = {}
@@ -105,6 +115,11 @@ class Call:
         return (name + FINISH_SUFFIX, *types)
 
     @property
+    def supply_key(self) -> Key:
+        """The key of the op's form that supplies a product."""
+        return (SUPPLY, *self.key[1:])
+
+    @property
     def needs(self) -> list[Key]:
         """All compiled functions that the call needs: the op, and what it calls itself."""
         functions = [f.type for f in self.signature.scalars if f.type in FUNCTIONS]
@@ -112,13 +127,19 @@ class Call:
             self.key,
             *((function, self.types["T"]) for function in functions),
             *(call.finish_key for call in self.finish),
+            *(call.supply_key for call in self._supplies),
         ]
 
     @property
     def buffers(self) -> list[Any]:
-        """All buffers that the call touches, those of its finishes among them."""
-        arrays = [*self.arrays.values(), *(b for call in self.finish for b in call.buffers)]
+        """All buffers that the call touches, those of its finishes and supply among them."""
+        others = [*self._supplies, *self.finish]
+        arrays = [*self.arrays.values(), *(b for call in others for b in call.buffers)]
         return [array for array in arrays if hasattr(array, "root")]
+
+    @property
+    def _supplies(self) -> list[Call]:
+        return [] if self.supply is None else [self.supply]
 
     @property
     def takes_finish(self) -> bool:
@@ -140,10 +161,12 @@ class Call:
         function: Callable[[Key], int],
         chain: int = 0,
         rows: int = 0,
+        supply: int = 0,
     ) -> list[int]:
         """The operands as the op reads them: lengths, addresses, scalars.
 
-        `chain` is the address of the row of its first finish, `rows` the most that a batch has.
+        `chain` is the address of the row of its first finish, `supply` that of its supply, `rows`
+        the most that a batch has.
         """
         words = [self.lengths.get(d) or 0 for d in self.signature.dimensions]
         words += [0 if a is None else address_of(a) for a in self.arrays.values()]
@@ -158,6 +181,8 @@ class Call:
                 words.append(bits_of(float(value or 0.0)))
             elif scalar.type == "chain":
                 words.append(chain)
+            elif scalar.type == "supply":
+                words.append(supply)
             else:
                 words.append(function((scalar.type, self.types["T"])))
         return words
@@ -166,8 +191,8 @@ class Call:
         """A rough estimate of the op's work on `rows` rows, in nanoseconds of one core."""
         lengths = {d: rows if n is None else n for d, n in self.lengths.items()}
         if self.takes_finish:
-            finish = sum(call.cost(rows) for call in self.finish)
-            return finish + 100 + lengths["N"] * lengths["I"] * lengths["O"] // 40
+            others = sum(call.cost(rows) for call in (*self._supplies, *self.finish))
+            return others + 100 + lengths["N"] * lengths["I"] * lengths["O"] // 40
         sizes = [
             math.prod(lengths[d] for d in o.dimensions if d != "R")
             for o in self.signature.arrays

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 from fastnn.engine import cache
 from fastnn.kernels import own
-from fastnn.kernels.signatures import FINISH_SUFFIX
+from fastnn.kernels.signatures import FINISH_SUFFIX, SUPPLY
 
 MOST = 8
 """Processes at most: each takes 200 MB, and a second of its own before its first op."""
@@ -182,7 +182,7 @@ def _by_kernel(keys: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
     """`keys` in their order, but both forms of an op together: one process compiles its kernel."""
     kernels: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for name, *types in keys:
-        kernel = (name.removesuffix(FINISH_SUFFIX), *types)
+        kernel = ("gather" if name == SUPPLY else name.removesuffix(FINISH_SUFFIX), *types)
         kernels.setdefault(kernel, []).append((name, *types))
     return list(kernels.values())
 

@@ -194,6 +194,9 @@ class Program(Saved):
     ) -> npt.NDArray[np.int64]:
         """The program as the executor reads it: a row of integers an op, all addresses final.
 
+        It is the beginning of an array, its base, whose other rows are those of finishes and
+        supplies.
+
         `memory` is the arena, at least `arena_bytes` long; `externals` binds the outside's names,
         None to leave an optional operand out. Both must outlive the result's use.
         """
@@ -210,23 +213,32 @@ class Program(Saved):
             return data
 
         finishes = [(call, finish) for call in self.calls for finish in call.finish]
-        # The finishes' rows stand after the ops', out of the executor's sight.
-        rows = np.zeros((len(self.calls) + len(finishes), s.CODE_WIDTH), np.int64)
-        chains: dict[int, int] = {}
+        supplies = [(call, call.supply) for call in self.calls if call.supply is not None]
+        # The rows of both stand after the ops', out of the executor's sight.
+        count = len(self.calls) + len(finishes) + len(supplies)
+        rows = np.zeros((count, s.CODE_WIDTH), np.int64)
         at = len(rows)
-        for call, finish in reversed(finishes):
+
+        def put(call: Call, key: Key, following: int) -> int:
+            """Write the row of a call that another makes; its address."""
+            nonlocal at
             at -= 1
-            words = finish.integers(address_of, address, rows=self.rows)
-            rows[at, s.CODE_ADDRESS] = address(finish.finish_key)
-            rows[at, s.CODE_PHASE] = finish.phase
-            rows[at, s.CODE_NEXT] = chains.get(id(call), 0)
+            words = call.integers(address_of, address, rows=self.rows)
+            rows[at, s.CODE_ADDRESS], rows[at, s.CODE_PHASE] = address(key), call.phase
+            rows[at, s.CODE_NEXT] = following
             rows[at, s.CODE_OPERANDS : s.CODE_OPERANDS + len(words)] = words
-            chains[id(call)] = rows[at].ctypes.data
+            return int(rows[at].ctypes.data)
+
+        chains: dict[int, int] = {}
+        for call, finish in reversed(finishes):
+            chains[id(call)] = put(finish, finish.finish_key, chains.get(id(call), 0))
+        supply_of = {id(call): put(supply, supply.supply_key, 0) for call, supply in supplies}
         code = rows[: len(self.calls)]
         for row, call in zip(code, self.calls, strict=True):
             cost = call.cost(self.rows)
             pieces = 1 if call.in_one_piece else -(-cost // PIECE_COST)
-            words = call.integers(address_of, address, chains.get(id(call), 0), self.rows)
+            own = chains.get(id(call), 0), self.rows, supply_of.get(id(call), 0)
+            words = call.integers(address_of, address, *own)
             row[s.CODE_ADDRESS] = address(call.key)
             row[s.CODE_COST] = cost // pieces
             row[s.CODE_PIECES] = pieces

@@ -10,7 +10,9 @@ is fixed when a program is made. The element type is the op's first type, ``T``,
 named after a colon: another of the op's types (``S``) or a fixed one. A question mark marks an
 operand that may be left out. ``rate=float`` is a scalar; ``multiply=product`` is the address of
 a compiled function that is no op itself (`FUNCTIONS`), put in when a program is linked, and
-``finish=chain`` that of other ops' rows, for each row of a product's tiles to go through.
+``finish=chain`` that of other ops' rows, for each row of a product's tiles to go through, and
+``supply=supply`` that of an op's row which makes the rows of the first factor, just before a row of
+tiles needs them.
 
 ``parts`` says how a team of threads cuts the work. ``"N"`` or ``"P"``: into ranges of that
 dimension; a kernel sees arrays that begin at its range. ``"NF"``: like ``"N"``, and as the finish
@@ -50,7 +52,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar operand: its name; ``"int"``, ``"float"``, ``"chain"`` or one of `FUNCTIONS`."""
+    """A scalar operand: its name; ``"int"``, ``"float"``, ``"chain"``, ``"supply"`` or one of
+    `FUNCTIONS`."""
 
     name: str
     type: str
@@ -137,7 +140,7 @@ _TABLE: dict[str, Line] = {
     "scatter": ("N", "out[R,F] source[N,F]", ""),
     "dense_forward": (
         "own",
-        "y[N,O] x[N,I] w[I,O] b[O]? multiply=product finish=chain relu=int pack=int",
+        "y[N,O] x[N,I] w[I,O] b[O]? multiply=product supply=supply finish=chain relu=int pack=int",
         "",
     ),
     "dense_backward_input": (
@@ -268,6 +271,9 @@ FUNCTIONS = ("product",)
 
 FINISH_SUFFIX = "_finish"
 """What the compiled form of an op that finishes a product's rows has after the op's name."""
+
+SUPPLY = "gather_supply"
+"""The compiled form of `gather` that supplies a product with rows."""
 
 
 def _line(name: str) -> Line:

@@ -13,6 +13,10 @@ operands in the signature's `result` then are `rows` rows of `length` elements a
 same ones are taken, from element `start` on. With `result` 0 these are only put on the list of
 lines to be asked for (see ``ahead``) at address `result_row`. The kernel is the same.
 
+`gather` has a third form, which supplies a product with rows: ``op_supply(operands, state, asked,
+start, rows)`` gathers so many of the batch's from row `start` on, or, where `asked` is not 0, puts
+on the list at that address what this will read.
+
 A kernel asks by the names of its parameters for the operands, for dimensions (``N``: the rows of
 the whole batch), and for ``state`` and ``floats``, ``workspace``, ``rank``, ``team``, ``start``
 (the first of the thread's rows in the batch), ``first`` (the same in the epoch's order), and,
@@ -53,7 +57,14 @@ from fastnn.kernels.cpu import (
 from fastnn.kernels.cpu.ahead import add_rows
 from fastnn.kernels.cpu.memory import view
 from fastnn.kernels.cpu.settings import native
-from fastnn.kernels.signatures import FINISH_SUFFIX, ITEM_BYTES, Operand, Signature, signature
+from fastnn.kernels.signatures import (
+    FINISH_SUFFIX,
+    ITEM_BYTES,
+    SUPPLY,
+    Operand,
+    Signature,
+    signature,
+)
 
 _ROOMS = (
     columns,
@@ -223,6 +234,22 @@ def finish_source_of(op: Signature, kernel: Any, element_type: str) -> str:
     )
 
 
+def supply_source_of(op: Signature, element_types: tuple[str, ...]) -> str:
+    """The text of the function that calls the kernel of a supply, with the operands of `op`."""
+    element, source = element_types
+    step = f"start * F * {ITEM_BYTES[element]}"
+    lines = [
+        *_views(op),
+        *(f"{letter} = operands[{slot}]" for slot, letter in enumerate(op.dimensions)),
+        *(f"{o.name} = operands[{slot}]" for slot, o in enumerate(op.arrays, len(op.dimensions))),
+        "kernel(",
+        f"    view_{element}_2(out + {step}, (rows, F)), view_{source}_2(source, (R, F)),",
+        f"    view_int64_1(order, (R,)), state[{s.FIRST}] + start, asked)",
+    ]
+    head = "def op_supply(operands_address, state_address, asked, start, rows):"
+    return "\n".join([head, *_indent(lines)])
+
+
 def _indent(lines: list[str]) -> list[str]:
     return ["    " + line for line in lines]
 
@@ -232,8 +259,8 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == "run_steps":
         return steps.run_steps().py_func, 5
     if name == "product":
-        return gemm.product(*element_types).py_func, 22
-    op = signature(name.removesuffix(FINISH_SUFFIX))
+        return gemm.product(*element_types).py_func, 23
+    op = signature("gather" if name == SUPPLY else name.removesuffix(FINISH_SUFFIX))
     kernel = factory(op.name)(*element_types)
     namespace: dict[str, Any] = {}
     for item in ITEM_BYTES:
@@ -243,6 +270,10 @@ def _function(name: str, element_types: tuple[str, ...]) -> tuple[Any, int]:
     if name == op.name:
         exec(source_of(op, kernel, element_types), namespace)
         return namespace["op"], 4
+    if name == SUPPLY:
+        namespace["kernel"] = data.gather_supply(*element_types)
+        exec(supply_source_of(op, element_types), namespace)
+        return namespace["op_supply"], 5
     namespace["add_rows"] = add_rows
     exec(finish_source_of(op, kernel, *element_types), namespace)
     return namespace["op_finish"], 8

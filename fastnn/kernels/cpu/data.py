@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import state as slot_of
+from fastnn.kernels.cpu.ahead import add_run
 from fastnn.kernels.cpu.memory import LINE, address, prefetch
 from fastnn.kernels.cpu.settings import inlined, kernel
 from fastnn.kernels.signatures import ITEM_BYTES
@@ -54,6 +55,29 @@ def gather(type_name: str, source_type: str) -> Any:
                 out[i, j] = element(source[row, j])
 
     return gather
+
+
+def gather_supply(type_name: str, source_type: str) -> Any:
+    """The same for a few rows of `out`, which have been asked for.
+
+    Where `asked` is not 0, the rows' lines are put on the list at that address, see ``ahead``.
+    """
+    element, row_size = getattr(np, type_name), ITEM_BYTES[source_type]
+
+    @kernel
+    def gather_supply(out, source, order, first, asked):
+        rows, columns = out.shape
+        if asked != 0:
+            row_bytes = columns * row_size
+            for i in range(rows):
+                add_run(asked, address(source) + order[first + i] * row_bytes, row_bytes)
+            return
+        for i in range(rows):
+            row = order[first + i]
+            for j in range(columns):
+                out[i, j] = element(source[row, j])
+
+    return gather_supply
 
 
 def scatter(type_name: str) -> Any:

@@ -1,7 +1,8 @@
 """Dense layer: y = x·w + b and its three gradients, each one matrix product.
 
 `multiply` is the address of the compiled ``gemm.product`` of the same element type, `finish` the
-chain of functions that it hands its rows to, or 0. `pack` says whether it packs its second factor.
+chain of functions that it hands its rows to, or 0, `supply` the function that makes the rows of x,
+or 0. `pack` says whether it packs its second factor.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ def dense_forward(type_name: str) -> Any:
     size = ITEM_BYTES[type_name]
 
     @kernel
-    def dense_forward(y, x, w, b, multiply, finish, relu, pack, workspace, state, rank, team):
+    def dense_forward(
+        y, x, w, b, multiply, supply, finish, relu, pack, workspace, state, rank, team
+    ):
         rows, columns = y.shape
         depth = x.shape[1]
         call_product(multiply, rows, columns, depth, address(x), depth * size, size,
                      address(w), columns * size, size, address(b), 0,
-                     address(y), columns * size, relu, 0, 0, pack, finish, workspace,
+                     address(y), columns * size, relu, 0, 0, pack, supply, finish, workspace,
                      address(state), rank, team)  # fmt: skip
 
     return dense_forward
@@ -47,7 +50,7 @@ def dense_backward_input(type_name: str) -> Any:
         depth = dy.shape[1]
         call_product(multiply, rows, columns, depth, address(dy), depth * size, size,
                      address(w), size, depth * size, 0, 0,
-                     address(dx), columns * size, 0, address(gate), 0, 1, finish, workspace,
+                     address(dx), columns * size, 0, address(gate), 0, 1, 0, finish, workspace,
                      address(state), rank, team)  # fmt: skip
 
     return dense_backward_input
@@ -80,7 +83,7 @@ def dense_backward_kernel(type_name: str) -> Any:
             a, b, c, sums = b, a, workspace + at_transpose, 0
             high, wide, pack = columns, rows, 0
         call_product(multiply, high, wide, depth, a, size, high * size, b, wide * size, size, 0,
-                     sums, c, wide * size, 0, 0, discard, pack, finish, workspace,
+                     sums, c, wide * size, 0, 0, discard, pack, 0, finish, workspace,
                      address(state), rank, team)  # fmt: skip
         if narrow:
             transpose = matrix(c, (columns, rows))
@@ -89,7 +92,7 @@ def dense_backward_kernel(type_name: str) -> Any:
                     dw[i, j] = transpose[j, i]
             if address(db) != 0:  # the 1 that a product leaves in its workspace, times each of dy
                 call_product(multiply, 1, columns, depth, workspace, 0, 0, address(dy),
-                             columns * size, size, 0, 0, address(db), 0, 0, 0, 0, 0, 0, workspace,
-                             address(state), 0, 1)  # fmt: skip
+                             columns * size, size, 0, 0, address(db), 0, 0, 0, 0, 0, 0, 0,
+                             workspace, address(state), 0, 1)  # fmt: skip
 
     return dense_backward_kernel

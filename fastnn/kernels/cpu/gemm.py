@@ -60,14 +60,14 @@ COLUMN_GRAIN = 64
 @intrinsic
 def call_product(
     typing_context, function, rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums,
-    c, c_row, relu, gate, discard, pack, finish, workspace, state, rank, team,
+    c, c_row, relu, gate, discard, pack, supply, finish, workspace, state, rank, team,
 ):  # fmt: skip
     """Call a compiled `product` through its address; the status of Numba's convention."""
 
     def codegen(context, builder, signature, arguments):
         return native_call(builder, arguments[0], arguments[1:])
 
-    return types.int64(*[types.intp] * 23), codegen
+    return types.int64(*[types.intp] * 24), codegen
 
 
 @intrinsic
@@ -80,6 +80,23 @@ def call_finish(
         return native_call(builder, arguments[0], arguments[1:])
 
     return types.int64(*[types.intp] * 9), codegen
+
+
+@intrinsic
+def call_supply(typing_context, function, operands, state, asked, start, rows):
+    """Call a compiled supplying function; see ``adapter.supply_source_of``."""
+
+    def codegen(context, builder, signature, arguments):
+        return native_call(builder, arguments[0], arguments[1:])
+
+    return types.int64(*[types.intp] * 6), codegen
+
+
+@inlined
+def supply_rows(supply, state, asked, start, rows):
+    """Make some rows of the first factor, or with a list `asked` put on it what that will read."""
+    call_supply(load_int64(supply + 8 * s.CODE_ADDRESS), supply + 8 * s.CODE_OPERANDS, state, asked,
+                start, rows)  # fmt: skip
 
 
 @inlined
@@ -132,13 +149,16 @@ def product(type_name: str) -> Any:
     copy_panel_row, copy_a_row = copy_row(type_name, TILE_VECTORS), copy_row(type_name, 1, A_LANES)
     transpose = transpose_block(type_name)
 
+    @inlined
+    def asking_tiles(columns):
+        """How many of a row of tiles ask for lines: those that are whole, or else the only one."""
+        return max(1, columns // width)
+
     def row_of_tiles(height: int, form: str = "any") -> Any:
         """Tiles of one height side by side: full ones, then what is left, masked."""
 
         def of(vectors: int, masked: bool, vector_lanes: int = one_vector) -> Any:
-            # Three vectors and rows of A in one turn need more addresses than there are registers.
-            own = "any" if form == "rows" and vectors == LAST_VECTORS else form
-            return tile(type_name, height, vectors, vector_lanes, masked, own)
+            return tile(type_name, height, vectors, vector_lanes, masked, form)
 
         full, narrow = of(TILE_VECTORS, False), of(1, True)
         # What one height alone has takes the place of another tile at the others, never called.
@@ -155,6 +175,7 @@ def product(type_name: str) -> Any:
             relu, gate, asked, each,
         ):  # fmt: skip
             apart, rate = pace_of(each, depth)
+            asking = asking_tiles(columns)
             while columns > 0:
                 if long_width > 0 and columns > 2 * width:
                     done, panels = min(long_width, columns), LONG_VECTORS // TILE_VECTORS
@@ -182,6 +203,9 @@ def product(type_name: str) -> Any:
                 if initial != 0:
                     initial += done * size
                 asked += 8 * each
+                asking -= 1
+                if asking == 0:
+                    each, apart, rate = 0, 0, 0
                 columns -= done
 
         return multiply_rows
@@ -262,7 +286,7 @@ def product(type_name: str) -> Any:
     @kernel
     def multiply(
         rows, columns, depth, a, a_row, a_k, b, b_k, b_column, bias, sums, c, c_row, relu, gate,
-        discard, pack, finish, workspace, state, rank, team,
+        discard, pack, supply, finish, workspace, state, rank, team,
     ):  # fmt: skip
         """C = bias + A·B for C of (rows, columns), summed over `depth`: part `rank` of `team`.
 
@@ -272,7 +296,8 @@ def product(type_name: str) -> Any:
         `sums`, if not 0, is where the sums of B's columns go, of a B stored by rows. Where `relu`
         is not 0, C is max(C, 0); where `gate`, the address of a matrix like C, is not 0, C is 0
         where its element is 0 or less. Where `discard` is not 0, C serves for partial sums alone,
-        and its rows are given to `finish` without being kept.
+        and its rows are given to `finish` without being kept. Where `supply` is not 0, it makes the
+        rows of A, a few before they are needed for the first time.
         """
         row, column = 0, 0
         if gate != 0:
@@ -334,8 +359,9 @@ def product(type_name: str) -> Any:
                 next_block = b + next_k * b_k + next_first * b_column
                 next_deep = min(step, depth - next_k)
                 next_wide = min(block_columns, columns - next_first)
-                tiles = (wide + width - 1) // width + 1
-                asks = next_wide > 0 or pack_a or discards
+                tiles = asking_tiles(wide)
+                supplies = supply != 0 and first == 0 and k == 0
+                asks = next_wide > 0 or pack_a or discards or supplies
                 clear(asked)
                 each = spread(asked, tiles, plain)
                 i = 0
@@ -348,6 +374,8 @@ def product(type_name: str) -> Any:
                         else two_rows if left >= two_rows
                         else 1
                     )  # fmt: skip
+                    if supplies:
+                        supply_rows(supply, state, 0, row + i, high)
                     at_a = a + k * a_k + i * a_row
                     from_a, from_row, from_k, slot = at_a, a_row, a_k, 0
                     if pack_a:
@@ -375,6 +403,9 @@ def product(type_name: str) -> Any:
                                             c_width)  # fmt: skip
                             else:
                                 finish_rows(finish, state, 0, asked, ahead, wide, high, c_width)
+                        if supplies and left > high:
+                            following = row + i + high
+                            supply_rows(supply, state, asked, following, min(high, left - high))
                         if pack_a and slot + high == a_rows and left > high:
                             add(asked, at_a + high * a_row, deep, a_k)
                         if next_wide > 0:

@@ -91,7 +91,7 @@ def guard_product(type_name: str) -> Any:
         inputs, outputs = dw.shape
         call_product(multiply, inputs, outputs, rows, address(x), size, inputs * size,
                      address(dy), outputs * size, size, 0, address(db),
-                     address(dw), outputs * size, 0, 0, 0, 0, 0, workspace, address(state),
+                     address(dw), outputs * size, 0, 0, 0, 0, 0, 0, workspace, address(state),
                      0, 1)  # fmt: skip
         total = zero_or_nan(vector(address(dw), (dw.size,)))
         if address(db) != 0:
