@@ -71,12 +71,15 @@ def load_int64(typing_context, address):
     return types.int64(types.intp), codegen
 
 
-def ask_for(builder: Any, address: Any) -> None:
-    """Ask for the cache line at an address, soon to be needed, into the L2 cache."""
+def ask_for(builder: Any, address: Any, to_write: bool = False) -> None:
+    """Ask for the cache line at an address, soon to be needed, into the L2 cache.
+
+    One that is to be written becomes this core's own.
+    """
     function_type = ir.FunctionType(ir.VoidType(), [POINTER] + [INT32] * 3)
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-    # For reading; 2 of 3 in nearness; data.
-    hints = [ir.Constant(INT32, hint) for hint in (0, 2, 1)]
+    # For reading or writing; 2 of 3 in nearness; data.
+    hints = [ir.Constant(INT32, hint) for hint in (int(to_write), 2, 1)]
     builder.call(function, [builder.inttoptr(address, POINTER), *hints])
 
 
@@ -86,6 +89,17 @@ def prefetch(typing_context, address):
 
     def codegen(context, builder, signature, arguments):
         ask_for(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
+def prefetch_to_write(typing_context, address):
+    """Ask for the cache line at an address, which will be written."""
+
+    def codegen(context, builder, signature, arguments):
+        ask_for(builder, arguments[0], to_write=True)
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen
