@@ -12,6 +12,7 @@ import fastnn
 from door_cases import refused
 from fastnn.engine.threads import get_num_threads, set_num_threads
 from fastnn.kernels import reference
+from fastnn.kernels import state as s
 from fastnn.layers import normalization, scaling
 from helpers import assert_close
 
@@ -168,6 +169,23 @@ def test_spread_far_from_zero_is_kept(kind: str) -> None:
         assert_close(dx, expected)
         for name, gradient in zip(("gamma", "beta"), gradients, strict=True):
             assert_close(layer.grads[name], gradient, scale=rows**0.5)  # a sum of as many terms
+
+
+@pytest.mark.parametrize("rows", [3, 4 * 4 * 8 + 5, 1000])
+@pytest.mark.parametrize("columns", [7, 64, 100_003])
+def test_gradients_of_rows_up_to_longer_ones_than_the_workspace(rows: int, columns: int) -> None:
+    if columns > 1000:
+        rows = rows % 10 + 2
+        assert 2 * 4 * columns > s.WORKSPACE_BYTES
+    layer = fastnn.LayerNormalization()
+    x, dy = (numbers(rows, columns, seed=seed, dtype="float32") for seed in (1, 2))
+    layer.forward(x, training=True)
+    dx = layer.backward(dy)
+    normalized, _, factor = reference.layer_normalization_forward(x, columns, EPSILON)
+    expected, *gradients = reference.layer_normalization_backward(dy, normalized, factor)
+    assert_close(dx, expected)
+    for name, gradient in zip(("gamma", "beta"), gradients, strict=True):
+        assert_close(layer.grads[name], gradient, scale=rows**0.5)
 
 
 @pytest.mark.parametrize("kind", ["BatchNormalization", "LayerNormalization"])

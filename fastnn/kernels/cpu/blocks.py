@@ -25,6 +25,10 @@ from fastnn.kernels.cpu.rows import across_each, each_vector, total_of
 Value = Any
 """A value of LLVM's."""
 
+FIRST = 4
+"""Columns whose mean stands in for a row's until that is known: of twice as many or more, all lanes
+take their time to be added up."""
+
 
 def integer(value: int) -> Value:
     """A constant of LLVM's."""
@@ -199,11 +203,11 @@ class Block:
         return self.builder.fmul(totals, in_all_lanes(self.vector(len(sums)), share))
 
     def first_means(self, rows: list[Value]) -> Value:
-        """The mean of each row's first columns, as many as there are in a vector: a lane a row."""
-        lanes = integer(self.plain.lanes)
-        fewer = self.builder.icmp_signed("<", self.columns, lanes)
-        columns = self.builder.select(fewer, self.columns, lanes)
-        first = Vectors(self.builder, self._type_name, 1, columns)
+        """The mean of each row's first columns, up to `FIRST` of them: a lane a row."""
+        most = integer(FIRST)
+        fewer = self.builder.icmp_signed("<", self.columns, most)
+        columns = self.builder.select(fewer, self.columns, most)
+        first = Vectors(self.builder, self._type_name, 1, columns, FIRST)
         return self.shares([first.load_row(row)[0] for row in rows], columns)
 
 

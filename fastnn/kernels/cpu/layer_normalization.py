@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba.core import cgutils
 
+from fastnn.kernels import state as s
 from fastnn.kernels.cpu import blocks
-from fastnn.kernels.cpu.memory import address
+from fastnn.kernels.cpu.memory import address, view
 from fastnn.kernels.cpu.normalization import begin_of
 from fastnn.kernels.cpu.settings import VECTOR_BYTES, kernel
 from fastnn.kernels.normalization import KEPT, slices_of
@@ -24,6 +26,10 @@ SIDE_BY_SIDE = 4
 SHORT_SIDE_BY_SIDE = 8 if VECTOR_BYTES == 64 else 4
 """The same of short rows, as far as there are registers: one across all lanes takes its time."""
 
+TOGETHER = 8
+"""Blocks of rows whose sums for γ and β are added up in the rows' own type, in the workspace,
+before they are added to those in float64: that takes as long as all else that is done for dx."""
+
 SHORT = 1024
 """Bytes of a row that is short: eight of them, in and out, fill no more than half the L1 cache."""
 
@@ -32,7 +38,7 @@ SHORT = 1024
 def normalize_block(block, rows, y, kept, x, row, gamma, beta, epsilon):
     """``y = γ·x̂ + β`` of `rows` rows, whose numbers go to `kept` unless that is 0.
 
-    Sums are taken of x less the mean of a row's first vector, as those of columns in
+    Sums are taken of x less the mean of a row's first columns, as those of columns in
     `batch_statistics`.
     """
     builder, places = block.builder, block.rows(x, row, rows)
@@ -68,8 +74,10 @@ def normalize_block(block, rows, y, kept, x, row, gamma, beta, epsilon):
 
 
 @blocks.loop(9)
-def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
+def row_gradients(block, rows, wide, dx, sums, apart, begun, x, dy, row, kept, gamma):
     """dx of `rows` rows; Σ dy·x̂ and Σ dy over them are added to the two rows of `sums`, if any.
+
+    These are `apart` bytes apart; if they are `wide`, they are in float64.
 
     With g = γ·dy, ``dx = factor·(g − mean g − x̂·mean(g·x̂))``, which is taken as ``factor·g`` and
     a line in x − mean.
@@ -92,8 +100,11 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
             of_gamma.append(product)
             of_beta.append(slope)
         with builder.if_then(wanted):
-            p.add_wide(p.total(of_gamma), sums, begun)
-            p.add_wide(p.total(of_beta), builder.add(sums, apart), begun)
+            for values, to in ((of_gamma, sums), (of_beta, builder.add(sums, apart))):
+                if wide:
+                    p.add_wide(p.total(values), to, begun)
+                else:
+                    p.store(builder.fadd(p.load(to), p.total(values)), to)
 
     block.each(add)
     steep = builder.fneg(builder.fmul(factor, products.means()))
@@ -108,6 +119,17 @@ def row_gradients(block, rows, dx, sums, apart, begun, x, dy, row, kept, gamma):
             p.store(p.fma(scale, builder.fmul(factors[r], p.load(dy_rows[r])), line), dx_rows[r])
 
     block.each(change)
+
+
+@blocks.loop(3)
+def empty_into(block, sums, begun, row):
+    """Add a row of numbers to one of float64, and set it to 0."""
+
+    def move(p):
+        p.add_wide(p.load(row), sums, begun)
+        p.store(p.narrow.zero, row)
+
+    block.each(move)
 
 
 @blocks.loop(4)
@@ -161,25 +183,41 @@ def layer_normalization_backward(type_name: str) -> Any:
     be left out, and dx be dy.
     """
     size = ITEM_BYTES[type_name]
-    several, one = (row_gradients(type_name, rows) for rows in (SIDE_BY_SIDE, 1))
+    several, one = (row_gradients(type_name, rows, 0) for rows in (SIDE_BY_SIDE, 1))
+    one_wide, empty = row_gradients(type_name, 1, 1), empty_into(type_name)
+    elements, zero = view(type_name, 1), getattr(np, type_name)(0)
 
     @kernel
-    def layer_normalization_backward(sums, dx, dy, x, kept, gamma, columns, rank, team):
+    def layer_normalization_backward(sums, dx, dy, x, kept, gamma, columns, workspace, rank, team):
         row, rows, apart = columns * size, x.size // columns, 8 * columns
+        far = address(sums) != 0 and 2 * row > s.WORKSPACE_BYTES
+        near = workspace if address(sums) != 0 and not far else 0
+        if near != 0:
+            both = elements(near, (2 * columns,))
+            for j in range(both.size):
+                both[j] = zero
         slices = slices_of(rows)
         for k in range(rank, slices, team):
             i, end, begun = rows * k // slices, rows * (k + 1) // slices, 0
             to = address(sums) + 2 * k * apart if address(sums) != 0 else 0
+            done = 0
             while i < end:
                 out, at, slope = address(dx) + i * row, address(x) + i * row, address(dy) + i * row
                 of_row = address(kept) + i * KEPT * size
-                if i + SIDE_BY_SIDE <= end:
-                    several(out, to, apart, begun, at, slope, row, of_row, address(gamma), columns)
+                if far:
+                    one_wide(out, to, apart, begun, at, slope, row, of_row, address(gamma), columns)
+                    i, begun = i + 1, 1
+                elif i + SIDE_BY_SIDE <= end:
+                    several(out, near, row, 1, at, slope, row, of_row, address(gamma), columns)
                     i += SIDE_BY_SIDE
                 else:
-                    one(out, to, apart, begun, at, slope, row, of_row, address(gamma), columns)
+                    one(out, near, row, 1, at, slope, row, of_row, address(gamma), columns)
                     i += 1
-                begun = 1
+                done += 1
+                if near != 0 and (done % TOGETHER == 0 or i == end):
+                    empty(to, begun, near, columns)
+                    empty(to + apart, begun, near + row, columns)
+                    begun = 1
 
     return layer_normalization_backward
 
