@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+_parameters_of = cache(lambda kind: inspect.signature(kind).parameters)
+
+
+def parameters_of(kind: type) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class, by name; Python, asked anew each time, takes some 40 µs."""
+    return _parameters_of(kind)
 
 
 class Configured:

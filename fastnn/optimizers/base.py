@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import checks
-from fastnn.configured import Configured
+from fastnn.configured import Configured, parameters_of
 from fastnn.engine import cpu
 from fastnn.engine.tape import Eager, Tape
 from fastnn.kernels import state as s
@@ -269,8 +268,7 @@ class Optimizer(Configured):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make such an optimizer again; of the options, those that are given."""
-        options = inspect.signature(Optimizer).parameters
-        own = inspect.signature(type(self)).parameters.values()
+        options, own = parameters_of(Optimizer), parameters_of(type(self)).values()
         names = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
         config = {name: getattr(self, name) for name in names}
         for name, option in options.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import checks
+from fastnn.configured import parameters_of
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +65,7 @@ class Schedule:
         TypeError
             If a schedule of the user's keeps them under others, and has no `get_config` itself.
         """
-        names = inspect.signature(type(self)).parameters
+        names = parameters_of(type(self))
         missing = [name for name in names if not hasattr(self, name)]
         if missing:
             raise TypeError(
