@@ -166,6 +166,8 @@ def product(type_name: str) -> Any:
         long = of(LONG_VECTORS, True) if height == 1 else full
         last_width = LAST_VECTORS * one_vector if height == tall_rows else 0
         last = of(LAST_VECTORS, True) if last_width else full
+        pair = of(TILE_VECTORS, True) if height == tall_rows else full
+        pair_width = one_vector if height == tall_rows else width
         half_width = one_vector // 2 if DOUBLE_PUMPED and height == tall_rows else 0
         half = of(1, True, half_width) if half_width else narrow
 
@@ -188,6 +190,10 @@ def product(type_name: str) -> Any:
                 elif columns >= width:
                     done, panels = width, 1
                     full(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
+                         done, relu, gate, asked, apart, rate)  # fmt: skip
+                elif columns > pair_width + half_width:
+                    done, panels = columns, 1
+                    pair(depth, a, a_row, a_k, b, b_k, b_panel, initial, initial_row, c, c_row,
                          done, relu, gate, asked, apart, rate)  # fmt: skip
                 elif columns > half_width:
                     done, panels = min(one_vector, columns), 0
