@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba.core import cgutils
 
 from fastnn.kernels import state as s
 from fastnn.kernels.cpu import blocks
-from fastnn.kernels.cpu.memory import address, view
+from fastnn.kernels.cpu.memory import address
 from fastnn.kernels.cpu.normalization import begin_of
 from fastnn.kernels.cpu.settings import VECTOR_BYTES, kernel
 from fastnn.kernels.normalization import KEPT, slices_of
@@ -77,7 +76,8 @@ def normalize_block(block, rows, y, kept, x, row, gamma, beta, epsilon):
 def row_gradients(block, rows, wide, dx, sums, apart, begun, x, dy, row, kept, gamma):
     """dx of `rows` rows; Σ dy·x̂ and Σ dy over them are added to the two rows of `sums`, if any.
 
-    These are `apart` bytes apart; if they are `wide`, they are in float64.
+    These are `apart` bytes apart; if they are `wide`, they are in float64. They hold nothing of
+    meaning unless `begun`.
 
     With g = γ·dy, ``dx = factor·(g − mean g − x̂·mean(g·x̂))``, which is taken as ``factor·g`` and
     a line in x − mean.
@@ -88,6 +88,7 @@ def row_gradients(block, rows, wide, dx, sums, apart, begun, x, dy, row, kept, g
     x_rows, dy_rows, dx_rows = (block.rows(first, row, rows) for first in (x, dy, dx))
     gradients, products = block.sums(rows), block.sums(rows)
     wanted = builder.icmp_signed("!=", sums, blocks.integer(0))
+    begins = builder.icmp_signed("==", begun, blocks.integer(0))
 
     def add(p):
         scale, of_gamma, of_beta = p.load_or(gamma, 1.0), [], []
@@ -104,7 +105,8 @@ def row_gradients(block, rows, wide, dx, sums, apart, begun, x, dy, row, kept, g
                 if wide:
                     p.add_wide(p.total(values), to, begun)
                 else:
-                    p.store(builder.fadd(p.load(to), p.total(values)), to)
+                    before = builder.select(begins, p.narrow.zero, p.load(to))
+                    p.store(builder.fadd(before, p.total(values)), to)
 
     block.each(add)
     steep = builder.fneg(builder.fmul(factor, products.means()))
@@ -122,14 +124,9 @@ def row_gradients(block, rows, wide, dx, sums, apart, begun, x, dy, row, kept, g
 
 
 @blocks.loop(3)
-def empty_into(block, sums, begun, row):
-    """Add a row of numbers to one of float64, and set it to 0."""
-
-    def move(p):
-        p.add_wide(p.load(row), sums, begun)
-        p.store(p.narrow.zero, row)
-
-    block.each(move)
+def add_to(block, sums, begun, row):
+    """Add a row of numbers to one of float64."""
+    block.each(lambda p: p.add_wide(p.load(row), sums, begun))
 
 
 @blocks.loop(4)
@@ -184,23 +181,18 @@ def layer_normalization_backward(type_name: str) -> Any:
     """
     size = ITEM_BYTES[type_name]
     several, one = (row_gradients(type_name, rows, 0) for rows in (SIDE_BY_SIDE, 1))
-    one_wide, empty = row_gradients(type_name, 1, 1), empty_into(type_name)
-    elements, zero = view(type_name, 1), getattr(np, type_name)(0)
+    one_wide, add = row_gradients(type_name, 1, 1), add_to(type_name)
 
     @kernel
     def layer_normalization_backward(sums, dx, dy, x, kept, gamma, columns, workspace, rank, team):
         row, rows, apart = columns * size, x.size // columns, 8 * columns
         far = address(sums) != 0 and 2 * row > s.WORKSPACE_BYTES
         near = workspace if address(sums) != 0 and not far else 0
-        if near != 0:
-            both = elements(near, (2 * columns,))
-            for j in range(both.size):
-                both[j] = zero
         slices = slices_of(rows)
         for k in range(rank, slices, team):
             i, end, begun = rows * k // slices, rows * (k + 1) // slices, 0
             to = address(sums) + 2 * k * apart if address(sums) != 0 else 0
-            done = 0
+            together = 0
             while i < end:
                 out, at, slope = address(dx) + i * row, address(x) + i * row, address(dy) + i * row
                 of_row = address(kept) + i * KEPT * size
@@ -208,16 +200,16 @@ def layer_normalization_backward(type_name: str) -> Any:
                     one_wide(out, to, apart, begun, at, slope, row, of_row, address(gamma), columns)
                     i, begun = i + 1, 1
                 elif i + SIDE_BY_SIDE <= end:
-                    several(out, near, row, 1, at, slope, row, of_row, address(gamma), columns)
-                    i += SIDE_BY_SIDE
+                    several(out, near, row, together, at, slope, row, of_row, address(gamma),
+                            columns)  # fmt: skip
+                    i, together = i + SIDE_BY_SIDE, together + 1
                 else:
-                    one(out, near, row, 1, at, slope, row, of_row, address(gamma), columns)
-                    i += 1
-                done += 1
-                if near != 0 and (done % TOGETHER == 0 or i == end):
-                    empty(to, begun, near, columns)
-                    empty(to + apart, begun, near + row, columns)
-                    begun = 1
+                    one(out, near, row, together, at, slope, row, of_row, address(gamma), columns)
+                    i, together = i + 1, together + 1
+                if near != 0 and (together == TOGETHER or i == end):
+                    add(to, begun, near, columns)
+                    add(to + apart, begun, near + row, columns)
+                    begun, together = 1, 0
 
     return layer_normalization_backward
 
