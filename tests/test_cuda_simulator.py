@@ -12,7 +12,9 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 from numba import types
 
+from fastnn.kernels.cuda import simulator
 from fastnn.kernels.cuda.groups import ALL, WARP
+from fastnn.kernels.cuda.ptx import arrive, look, tell
 from fastnn.kernels.cuda.target import cuda
 
 pytestmark = pytest.mark.skipif(
@@ -112,3 +114,52 @@ def test_threads_may_not_wait_at_different_places(wait: Any) -> None:
 
     with pytest.raises(RuntimeError, match="at different places"):
         launch(kernel, 2)
+
+
+def blocks_that_wait(words: Any) -> None:
+    """Each block counts itself; the last tells the others how many there are."""
+    if arrive(words, 0) == cuda.gridDim.x - 1:
+        tell(words, 1, words[0])
+    while look(words, 1) == 0:
+        pass
+    words[2 + cuda.blockIdx.x] = look(words, 1)
+
+
+def launch_blocks(kernel: Any, blocks: int) -> list[int]:
+    from numba import cuda as numba_cuda
+
+    words = np.zeros(2 + blocks, np.int64)
+    numba_cuda.jit(kernel)[blocks, 1](words)
+    return words.tolist()
+
+
+def test_blocks_that_run_at_once_may_wait_for_each_other() -> None:
+    with simulator.at_once():
+        assert launch_blocks(blocks_that_wait, 3) == [3, 3, 3, 3, 3]
+
+
+def test_blocks_that_run_one_after_the_other_may_not() -> None:
+    with pytest.raises(RuntimeError, match="wait for each other for ever"):
+        launch_blocks(blocks_that_wait, 3)
+
+
+def test_nobody_may_wait_for_what_nobody_tells() -> None:
+    def kernel(words: Any) -> None:
+        while look(words, 0) == 0:
+            pass
+
+    with simulator.at_once(), pytest.raises(RuntimeError, match="wait for each other for ever"):
+        launch_blocks(kernel, 2)
+
+
+def test_blocks_that_run_at_once_have_shared_memory_of_their_own() -> None:
+    def kernel(words: Any) -> None:
+        shared = cuda.shared.array(1, types.int64)
+        shared[0] = cuda.blockIdx.x
+        arrive(words, 0)
+        while look(words, 0) < cuda.gridDim.x:
+            pass
+        words[2 + cuda.blockIdx.x] = shared[0]
+
+    with simulator.at_once():
+        assert launch_blocks(kernel, 3)[2:] == [0, 1, 2]

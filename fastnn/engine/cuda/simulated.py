@@ -17,6 +17,7 @@ from fastnn.engine.compiler import Report
 from fastnn.engine.cuda import dlpack
 from fastnn.engine.cuda.device import Key, Launched, Work, at_most, not_enough
 from fastnn.kernels.cuda.adapter import entry
+from fastnn.kernels.cuda.simulator import at_once
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,7 +64,8 @@ def run_kernel(one: Launched) -> None:
     """Run one launch."""
     kernel = _kernel(one.key, one.launch.constants)
     launch = at_most(one.key, one.launch, MOST_BLOCKS, MOST_THREADS)
-    with np.errstate(all="ignore"):
+    together = at_once() if launch.at_once else nullcontext()
+    with np.errstate(all="ignore"), together:
         kernel[launch.blocks, launch.threads](*map(np.int64, one.words))
 
 
@@ -79,6 +81,7 @@ class SimulatedDevice:
     name, lost = "simulator", False
     dlpack_device = dlpack.CPU, 0
     stream_number: int | None = None
+    grid = 3, MOST_THREADS
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0

@@ -32,11 +32,14 @@ class Launch(NamedTuple):
         Of a block.
     constants : tuple of int
         What the kernel is compiled for beside its element types.
+    at_once : bool
+        Whether all blocks run at once, so that they may wait for each other.
     """
 
     blocks: tuple[int, int]
     threads: int
     constants: tuple[int, ...] = ()
+    at_once: bool = False
 
 
 class Kernel(NamedTuple):
@@ -46,6 +49,8 @@ class Kernel(NamedTuple):
     multiples of 16 bytes. `any_blocks`: its result is the same for any number of blocks along x;
     `any_grid`: and of threads, too. ``rounded(lengths, aligned, precision)`` says how it is
     launched if the factors of its products are to be rounded to another of `PRECISIONS` than fp32.
+    ``in_tiles(tile, wide, following)`` is a product's device function for any number of blocks,
+    which go over such tiles in shared memory that they are given.
     """
 
     make: Callable[..., Any]
@@ -53,6 +58,7 @@ class Kernel(NamedTuple):
     any_grid: bool = False
     any_blocks: bool = False
     rounded: Callable[[Lengths, bool, str], Launch] | None = None
+    in_tiles: Callable[[Any, bool, int], Any] | None = None
 
 
 FOLLOWING = tuple(ELEMENTWISE)

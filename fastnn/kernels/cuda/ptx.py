@@ -1,4 +1,5 @@
-"""Instructions that Python has no words for: tensor cores, and copies past the registers.
+"""Instructions that Python has no words for: tensor cores, copies past the registers, and what
+blocks of a grid wait for each other by.
 
 All are of compute capability 8.0 and higher, and are defined in NVIDIA's PTX ISA. A *word* is 32
 bits, held as an int32: a float32 rounded to tf32, or two bfloat16, the first of them in the lower
@@ -121,7 +122,25 @@ def _simulated_wait(groups: int) -> Any:
     return wait
 
 
+def _simulated_arrive(array: Any, index: int) -> Any:
+    before = array[index]
+    array[index] += 1
+    return before
+
+
+def _simulated_look(array: Any, index: int) -> Any:
+    from fastnn.kernels.cuda.simulator import rest
+
+    rest()
+    return array[index]
+
+
+def _simulated_tell(array: Any, index: int, value: Any) -> None:
+    array[index] = value
+
+
 if SIMULATED:
+    arrive, look, tell = _simulated_arrive, _simulated_look, _simulated_tell
     multiply_tf32, multiply_bf16 = map(_simulated_multiply, (_tf32_of, _bf16_of))
     load_matrices, load_transposed = _simulated_load_matrices, _simulated_load_transposed
     round_tf32, pack_bf16 = _simulated_round_tf32, _simulated_pack_bf16
@@ -290,3 +309,38 @@ else:
             return _statement(f"cp.async.wait_group {groups};")
 
         return wait
+
+    def _of_element(result, text, constraints):
+        """The code of an instruction on an element of an array in global memory."""
+
+        def codegen(context, builder, signature, arguments):
+            array, index, *values = arguments
+            pointer = _pointer(context, builder, signature.args[0], array, index)
+            operands = [builder.ptrtoint(pointer, INT64), *values]
+            found = _call(builder, result, text, constraints, operands, does_more=True)
+            return context.get_dummy_value() if result is VOID else found
+
+        return codegen
+
+    @intrinsic
+    def arrive(typing_context, array, index):
+        """Count an element up by 1; what it was before: atom.acq_rel.
+
+        What the thread, and those it has met at a barrier, wrote before can be seen by every thread
+        that counts the element up later, and by those that this one then meets at a barrier.
+        """
+        text = "atom.global.gpu.acq_rel.add.u64 $0, [$1], 1;"
+        return types.int64(array, types.int64), _of_element(INT64, text, "=l,l,~{memory}")
+
+    @intrinsic
+    def look(typing_context, array, index):
+        """An element as it is now: ld.acquire. What was written before it was told can be seen."""
+        text = "ld.acquire.gpu.global.u64 $0, [$1];"
+        return types.int64(array, types.int64), _of_element(INT64, text, "=l,l,~{memory}")
+
+    @intrinsic
+    def tell(typing_context, array, index, value):
+        """Write an element for others to `look` at: st.release."""
+        text = "st.release.gpu.global.u64 [$0], $1;"
+        code = _of_element(VOID, text, "l,l,~{memory}")
+        return types.void(array, types.int64, types.int64), code

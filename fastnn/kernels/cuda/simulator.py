@@ -4,15 +4,22 @@ Numba's own runs each thread of a block as one of Python's, and looks all the ti
 wait; here they take turns, each until it waits for others. What it lacks is ways for a warp's
 threads to talk to each other. Shared and local memory begins as NaN in every block.
 
+A grid's blocks run one after the other, or, where they wait for each other, all at once: see
+`at_once`.
+
 What a GPU would let pass, or hang at, is an error here: a barrier or an exchange that not all
-threads reach, or that they reach at different places of the kernel; and two threads at one element
-of shared memory, one of them writing, with no barrier between.
+threads reach, or that they reach at different places of the kernel; two threads at one element of
+shared memory, one of them writing, with no barrier between; and blocks that wait for each other
+for ever.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +55,7 @@ class _Thread(greenlet):
         self.waits_for: int | None = None
         self.waits_at: tuple[str, int] | None = None
         self.barriers = self.exchanges = 0
+        self.rests_at: tuple[str, int] | None = None
 
     def _run(self) -> None:
         with np.errstate(all="ignore"):  # a GPU warns of nothing
@@ -55,9 +63,29 @@ class _Thread(greenlet):
 
     def wait(self, for_whom: int) -> None:
         """Let the others go on until all of the block, or of the warp, wait likewise."""
-        caller = sys._getframe(2 if for_whom == BLOCK else 3)
-        self.waits_for, self.waits_at = for_whom, (caller.f_code.co_filename, caller.f_lineno)
+        self.waits_for, self.waits_at = for_whom, _line_of(3 if for_whom == BLOCK else 4)
         self.parent.switch()
+
+
+def _line_of(caller: int) -> tuple[str, int]:
+    """Where the function stands that has called, through so many, this one."""
+    frame = sys._getframe(caller)
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+_resident: list[_Block] | None = None
+"""The blocks so far of a grid all of which are to run at once."""
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Run all blocks of the grids that are launched in the ``with`` block at once."""
+    global _resident
+    _resident = []
+    try:
+        yield
+    finally:
+        _resident = None
 
 
 class _Block:
@@ -67,28 +95,46 @@ class _Block:
         self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], debug: bool
     ) -> None:
         self.function, self._grid, self._shape = function, grid, block
+        self.shared: dict[tuple[str, int], _Shared] = {}
 
     def run(self, place: tuple[int, ...], *arguments: Any) -> None:
-        """Run all threads to their end."""
+        """Run all threads to their end: at once, or with those of the grid's last block."""
         # From the last block to the first: nothing may depend on their order, either.
         turned = (length - 1 - i for length, i in zip(self._grid, place, strict=True))
         self.blockIdx, self.arguments = Dim3(*turned), arguments
-        running._get_kernel_context().shared._allocations.clear()
+        if _resident is None:
+            _run([self])
+            return
+        _resident.append(self)
+        if len(_resident) == math.prod(self._grid):
+            blocks = _resident.copy()
+            _resident.clear()
+            _run(blocks)
+
+    def begin(self) -> None:
+        """Make all threads."""
         x, y, z = self._shape
         places = itertools.product(range(z), range(y), range(x))
         threads = [_Thread(self, p[::-1], number) for number, p in enumerate(places)]
         self.all_threads, warps = threads, range(-(-len(threads) // WARP))
+        self.threads = threads
         # What each lane gives, of two exchanges in turn: who is ahead of another is so by one.
         self.given = [[[None] * WARP, [None] * WARP] for _ in warps]
-        while threads:
-            ready = [thread for thread in threads if thread.waits_for is None]
-            if not ready:
-                raise RuntimeError("threads of a block wait for each other at different places")
-            for thread in ready:
-                thread.switch()
-            # The other way round next time: nothing may depend on who comes first.
-            threads = [thread for thread in reversed(threads) if not thread.dead]
-            self._release(threads)
+
+    def turn(self) -> bool:
+        """Let each thread go on that can, until it waits; whether one did more than look around."""
+        ready = [thread for thread in self.threads if thread.waits_for is None]
+        if not ready:
+            raise RuntimeError("threads of a block wait for each other at different places")
+        moved = False
+        for thread in ready:
+            rested_at, thread.rests_at = thread.rests_at, None
+            thread.switch()
+            moved |= thread.rests_at is None or thread.rests_at != rested_at
+        # The other way round next time: nothing may depend on who comes first.
+        self.threads = [thread for thread in reversed(self.threads) if not thread.dead]
+        self._release(self.threads)
+        return moved
 
     def _release(self, threads: list[_Thread]) -> None:
         """Let go on those who wait for nobody any more."""
@@ -108,6 +154,17 @@ class _Block:
         for thread in waiting:
             thread.barriers += thread.waits_for == BLOCK
             thread.waits_for = None
+
+
+def _run(blocks: list[_Block]) -> None:
+    """Run blocks to their end, all at once."""
+    for block in blocks:
+        block.begin()
+    while blocks:
+        moved = [block.turn() for block in blocks]
+        if not any(moved):
+            raise RuntimeError("blocks wait for each other for ever, or for some that do not run")
+        blocks = [block for block in reversed(blocks) if block.threads]
 
 
 class _Shared:
@@ -153,6 +210,13 @@ class _Access:
             raise RuntimeError("two threads use shared memory at once")
 
 
+def rest() -> None:
+    """Let all others go on that can: the caller looks again and again for what they tell."""
+    thread: Any = getcurrent()
+    thread.rests_at = _line_of(3)
+    thread.parent.switch()
+
+
 def exchange(value: Any) -> tuple[list[Any], int]:
     """What every lane of the warp has given, and the caller's lane."""
     thread: Any = getcurrent()
@@ -176,11 +240,11 @@ def _local_array(self: Any, shape: int, dtype: Any, alignment: int | None = None
 
 def _shared_array(self: Any, shape: int, dtype: Any, alignment: int | None = None) -> Any:
     """The block's array that is made on the caller's line."""
-    caller = sys._getframe(1)
-    place = caller.f_code.co_filename, caller.f_lineno
-    if place not in self._allocations:
-        self._allocations[place] = _Shared(_poisoned(shape, dtype))
-    return self._allocations[place]
+    place = _line_of(2)
+    arrays: dict[tuple[str, int], _Shared] = getcurrent().block.shared  # type: ignore[attr-defined]
+    if place not in arrays:
+        arrays[place] = _Shared(_poisoned(shape, dtype))
+    return arrays[place]
 
 
 def _of_lane(values: list[Any], lane: int, own: Any) -> Any:
