@@ -54,6 +54,30 @@ HOPPER, AMPERE = (9, 0), (8, 0)
 """Compute capabilities."""
 
 
+STEPS = {
+    "persistent_steps": """
+gather+float32,float32+ gather+int32,int32+
+dense_forward+float32+1,0 dense_forward+float32+1,0 dense_forward+float32+0,0
+categorical_accuracy+float32+1,2,1,1,1 accumulate+float32+
+softmax_crossentropy+float32+1,2,1,1,1 accumulate+float32+
+dense_backward_kernel+float32+0,0 dense_backward_input+float32+0,0
+dense_backward_kernel+float32+1,0 dense_backward_input+float32+1,0 dense_backward_kernel+float32+1,0
+guard+float32+ adam_rates+float64+ adam+float32+
+""",
+    "cooperative_steps": """
+gather+float32,float32+ gather+int32,int32+
+| dense_forward+float32+2,1,0 | dense_forward+float32+2,0,0
+| categorical_accuracy+float32+1,10,1,1,1 softmax_crossentropy+float32+1,10,1,1,1
+| accumulate+float32+ accumulate+float32+
+  dense_backward_kernel+float32+2,0,0 dense_backward_input+float32+1,0,0
+| dense_backward_kernel+float32+2,1,0 adam_rates+float64+
+| guard+float32+ | adam+float32+
+""",
+}
+"""Kernels of many steps, and the parts of a step: of 20, 64, 64 and 2 units in one block, and of
+784, 128 and 10 in batches of 128 rows in several."""
+
+
 class Processor(NamedTuple):
     """What a multiprocessor has, by the tables of the CUDA Programming Guide."""
 
@@ -83,13 +107,13 @@ class Task(NamedTuple):
 
 
 def kernel_keys() -> list[Key]:
-    """Every op that has a CUDA kernel, with each choice of element types; and the end of a step."""
+    """Every op that has a CUDA kernel, with each choice of element types, and kernels of steps."""
     from fastnn.engine.catalogue import every_key
     from fastnn.kernels.cuda.adapter import has_kernel
     from fastnn.kernels.signatures import NAMES
 
     keys = [key for key in every_key() if key[0] in NAMES and has_kernel(key[0])]
-    return [*keys, ("next_step",)]
+    return [*keys, ("next_step",), *((name, *parts.split()) for name, parts in STEPS.items())]
 
 
 def tasks(names: Sequence[str] = ()) -> list[Task]:
@@ -128,10 +152,14 @@ def precisions(key: Key) -> Key:
 def launch(key: Key, shape: str, precision: str = "fp32") -> tuple[int, tuple[int, ...]]:
     """Threads and constants of an op's launch on arrays of that shape."""
     from fastnn.engine.cuda.device import launch_of
+    from fastnn.kernels.cuda import cooperative
+    from fastnn.kernels.cuda.launch import THREADS
     from fastnn.kernels.signatures import signature
 
     if key == ("next_step",):
         return 1, ()
+    if key[0] in STEPS:
+        return THREADS, (THREADS,) if key[0] == cooperative.NAME else ()
     rows, width, aligned = SHAPES[shape]
     lengths = dict.fromkeys(signature(key[0]).dimensions, width) | {"N": rows}
     found = launch_of(key, lengths, aligned, precision)
@@ -151,7 +179,7 @@ def inspect(task: Task) -> dict[str, Any]:
     suffix = "a" if task.capability >= HOPPER else ""
     return {
         "op": name,
-        "types": types,
+        "types": [] if name in STEPS else types,
         "shape": task.shape,
         "architecture": "sm_{}{}{}".format(*task.capability, suffix),
         "constants": task.constants,

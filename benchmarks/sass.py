@@ -18,10 +18,13 @@ COUNTED = {
     "ffma": r"FFMA\b",
     "dfma": r"DFMA\b",
     "mma": r"(?:HMMA|HGMMA|DMMA)\b",
+    "constant": r"LDG\.\S*CONSTANT\b",
+    "strong": r"ATOMG\.\S*STRONG\.GPU\b",
 }
 """Instructions by name: 16-byte loads and stores of global memory, copies from there to shared
 memory, loads from that, and of matrices; any use of local memory; fused multiply-adds; tensor
-cores."""
+cores; loads that need not see what others write meanwhile; atomics that order memory for all
+processors."""
 
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.M)
 

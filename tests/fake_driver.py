@@ -36,6 +36,8 @@ Work = Callable[[], None]
 
 NAME = "fake GPU"
 
+PROCESSORS = 2
+
 
 def compiled(keys: Iterable[tuple[str, ...]], report: Any = None) -> dict[tuple[str, ...], Any]:
     """What `compiler.compiled` returns: for each kernel its code, and its name there."""
@@ -87,6 +89,9 @@ class FakeDriver:
     CUpointer_attribute = nvidia.CUpointer_attribute
     CUstream_flags = nvidia.CUstream_flags
     CUstreamCaptureMode = nvidia.CUstreamCaptureMode
+    CUlaunchAttribute = nvidia.CUlaunchAttribute
+    CUlaunchAttributeID = nvidia.CUlaunchAttributeID
+    CUlaunchConfig = nvidia.CUlaunchConfig
 
     def __init__(self, memory: int = 1 << 24, gpus: int = 1, version: int = 13_000) -> None:
         self.total, self.gpus, self.version = memory, gpus, version
@@ -147,8 +152,9 @@ class FakeDriver:
 
     @of_driver
     def cuDeviceGetAttribute(self, attribute: Any, device: Any) -> int:
-        major = attribute == self.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        return 9 if major else 0
+        name = attribute.name.removeprefix("CU_DEVICE_ATTRIBUTE_")
+        known = {"COMPUTE_CAPABILITY_MAJOR": 9, "MULTIPROCESSOR_COUNT": PROCESSORS}
+        return known.get(name, 1 if name == "COOPERATIVE_LAUNCH" else 0)
 
     @of_driver
     def cuDevicePrimaryCtxRetain(self, device: Any) -> Any:
@@ -327,14 +333,38 @@ class FakeDriver:
         x, y, z, threads, threads_y, threads_z, shared, stream, (words, types), extra = how
         assert (z, threads_y, threads_z, shared, extra) == (1, 1, 1, 0, 0)
         assert types == (ctypes.c_int64,) * len(words)
+        self._launch(function, Launch((x, y), threads), list(words), stream)
+
+    def _launch(self, function: Any, how: Launch, words: list[int], stream: Any) -> None:
+        (x, y), threads = how.blocks, how.threads
         if not (0 < x < 1 << 31 and 0 < y < 1 << 16 and 0 < threads <= 1024):
             raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
         _, numbers, *key = self.modules[int(function)]
         _, _, compiled_for, *constants = map(int, numbers.split("-"))
         if threads > compiled_for:
             raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
-        one = Launched(tuple(key), Launch((x, y), threads, tuple(constants)), list(words))
+        one = Launched(tuple(key), how._replace(constants=tuple(constants)), words)
         self.begin_in(int(stream), lambda: self._run(one))
+
+    @of_driver
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        self, function: Any, threads: int, shared: int
+    ) -> int:
+        return 1
+
+    @of_driver
+    def cuLaunchKernelEx(self, config: Any, function: Any, parameters: Any, extra: int) -> None:
+        words, types = parameters
+        assert types == (ctypes.c_int64,) * len(words)
+        others = config.gridDimZ, config.blockDimY, config.blockDimZ, config.sharedMemBytes, extra
+        assert others == (1, 1, 1, 0, 0)
+        (attribute,) = config.attrs
+        assert attribute.id == self.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        if config.gridDimX * config.gridDimY > PROCESSORS:
+            raise Failure(Result.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE)
+        at_once = bool(attribute.value.cooperative)
+        how = Launch((config.gridDimX, config.gridDimY), config.blockDimX, at_once=at_once)
+        self._launch(function, how, list(words), config.hStream)
 
     def _run(self, one: Launched) -> None:
         if "kernel" in self.failing:

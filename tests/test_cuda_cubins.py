@@ -19,9 +19,10 @@ sys.path.append(str(ROOT))  # last: `fastnn` stays the one that is under test
 
 from benchmarks import cubins, sass  # noqa: E402
 from fastnn.engine.cuda.cubin import RESIDENT_THREADS  # noqa: E402
+from fastnn.kernels.cuda import cooperative  # noqa: E402
 from fastnn.kernels.cuda.launch import PRECISIONS  # noqa: E402
 from fastnn.kernels.cuda.memory import lanes_of  # noqa: E402
-from fastnn.kernels.signatures import signature  # noqa: E402
+from fastnn.kernels.signatures import NAMES, signature  # noqa: E402
 
 Line = dict[str, Any]
 
@@ -42,8 +43,15 @@ def test_nothing_lies_in_local_memory(cubin_lines: list[Line]) -> None:
 
 
 def test_registers_suffice_for_the_threads_promised(cubin_lines: list[Line]) -> None:
-    most = cubins.PROCESSORS[cubins.HOPPER].registers // RESIDENT_THREADS
-    bad = [line for line in cubin_lines if line["registers"] > most and line["threads"] > 1]
+    # A grid whose blocks run at once has a processor for each of them.
+    threads = {cooperative.NAME: cooperative.TILES[0].threads}
+    bad = [
+        line
+        for line in cubin_lines
+        if line["registers"] * threads.get(line["op"], RESIDENT_THREADS)
+        > cubins.PROCESSORS[cubins.HOPPER].registers
+        and line["threads"] > 1
+    ]
     assert not bad, shown(bad)
 
 
@@ -52,9 +60,20 @@ def test_every_kernel_fits_on_a_processor(cubin_lines: list[Line]) -> None:
     assert not bad, shown(bad)
 
 
+def test_blocks_that_meet_order_memory_and_see_what_others_write(cubin_lines: list[Line]) -> None:
+    lines = [line for line in cubin_lines if line["op"] == cooperative.NAME and "strong" in line]
+    assert lines
+    for line in lines:
+        # One before the first step, and one at the end of each of its parts.
+        meetings = 2 + cubins.STEPS[cooperative.NAME].count(cooperative.MEETING)
+        assert line["strong"] == meetings, shown([line])
+        assert line["constant"] == 0, shown([line])
+        assert line["shared"] <= 48 << 10, shown([line])
+
+
 def is_flat(line: Line) -> bool:
     """Whether a kernel is one loop over elements: it reads each array once, and so writes it."""
-    return line["op"] != "next_step" and signature(line["op"]).parts in ("elements", "P")
+    return line["op"] in NAMES and signature(line["op"]).parts in ("elements", "P")
 
 
 LOOPS = {"sgd": 12 + 20 + 20}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -122,47 +120,21 @@ def test_what_is_not_finite_changes_nothing(launched: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("inputs", "widths", "batch"),
-    [(3, (65, 2), 4), (785, (2,), 4), (3, (4, 2), 129)],
+    [(1025, (2,), 4), (3, (257, 2), 4), (3, (4, 2), 1025)],
 )
-def test_larger_networks_and_batches_take_the_graph(
+def test_large_networks_and_batches_take_the_graph(
     inputs: int, widths: tuple[int, ...], batch: int, launched: list[str]
 ) -> None:
     model = network("cuda", inputs, widths, NUMBERS)
     x, y = data(2, inputs, 2, NUMBERS)
-    model.fit(np.resize(x, (batch, inputs)), np.resize(y, (batch, 2)), batch_size=batch, verbose=0)
-    assert persistent.NAME not in launched
+    x, y = np.resize(x, (batch, inputs)), np.resize(y, (batch, 2))
+    model.train_on_batch(x, y)
     assert "next_step" in launched
-
-
-OF_A_STEP = """
-gather+float32,float32+ gather+int32,int32+
-dense_forward+float32+1,0 dense_forward+float32+1,0 dense_forward+float32+0,0
-categorical_accuracy+float32+1,2,1,1,1 accumulate+float32+
-softmax_crossentropy+float32+1,2,1,1,1 accumulate+float32+
-dense_backward_kernel+float32+0,0 dense_backward_input+float32+0,0
-dense_backward_kernel+float32+1,0 dense_backward_input+float32+1,0 dense_backward_kernel+float32+1,0
-guard+float32+ adam_rates+float64+ adam+float32+
-"""
-"""The parts of a step of a network of 20, 64, 64 and 2 units."""
-
-
-def test_compiled_it_keeps_everything_in_registers() -> None:
-    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
-    text = f"""
-from fastnn.engine.cuda.cubin import compile_kernel
-cubin = compile_kernel({persistent.NAME!r}, {tuple(OF_A_STEP.split())})
-print(cubin.stack, cubin.spilled, cubin.registers <= 128, cubin.shared <= 48 * 1024)
-"""
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
-    done = subprocess.run(
-        [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == ["0", "0", "True", "True"], done.stderr
 
 
 def test_it_is_kept_though_its_name_is_long(monkeypatch: Any, tmp_path: Any) -> None:
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
-    key = ".".join([persistent.NAME, *OF_A_STEP.split()])
+    key = ".".join([persistent.NAME, *(f"dense_forward+float32+1,{n}" for n in range(20))])
     assert cache.write(key, b"code", "symbol")
     assert cache.read(key) == (b"code", "symbol")
     assert cache.read(key[:-1]) is None

@@ -73,6 +73,7 @@ class Program(Saved):
         self.rows, self.dtype, self.training = rows, dtype, training
         self.calls: list[Call] = []
         self._committed: list[Call] = []
+        self._apart = False
         self._plan: tuple[dict[int, int], int] | None = None
 
     def new(self, shape: tuple[int, ...], dtype: str | None = None) -> Buffer:
@@ -119,6 +120,10 @@ class Program(Saved):
         self.calls = fusion.fuse_activations(self.calls)
         self._plan = None
 
+    def keep_apart(self) -> None:
+        """Let no buffer take the room of another: ops that share none may then be done at once."""
+        self._apart, self._plan = True, None
+
     @property
     def stopped(self) -> bool:
         """A program being made has met no values yet; its executor looks out for them."""
@@ -146,6 +151,9 @@ class Program(Saved):
                     )
                     life.last = position
         shares = self._in_place(lives)
+        if self._apart:
+            for life in lives.values():
+                life.first, life.last = 0, len(self.calls)
         owners = [key for key in lives if key not in shares]
         offsets, size = arena.plan([lives[key] for key in owners])
         places = dict(zip(owners, offsets, strict=True))

@@ -66,6 +66,8 @@ SHARED_ARRIVED = 0
 """Slot of the shared block: threads that wait at the barrier."""
 SHARED_GENERATION = 8
 """Slot of the shared block: barriers passed (on a cache line of its own)."""
+SHARED_WAITING = 28
+"""Slot of the shared block: blocks of a GPU's that wait for the rest of their grid."""
 SHARED_FLAG = 16
 """Slot of the shared block: 1 + the position of the op that met a value that is not finite."""
 SHARED_CHECK = 17

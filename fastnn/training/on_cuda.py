@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.engine.compiler import Report
+from fastnn.engine.cuda import many_steps
 from fastnn.engine.cuda.arrays import DeviceArray
+from fastnn.engine.cuda.device import Device
 from fastnn.engine.cuda.executor import Bound, Linked, Run
 from fastnn.engine.cuda.feeding import Feeder
 from fastnn.engine.cuda.mirror import Mirror
@@ -44,6 +46,9 @@ class CudaStep:
     ) -> None:
         self.program = program_of(step, like, rows, dtype, training)
         self.program.fuse_activations()
+        way = many_steps.way_of(self.program.calls, rows, precision, mirror.device)
+        if training and way.name == many_steps.COOPERATIVE:
+            self.program.keep_apart()
         self.mirror, self.training, self._precision = mirror, training, precision
         self._idle: list[Linked] = []
 
@@ -58,6 +63,20 @@ class CudaStep:
         """Take back what `link` gave."""
         if len(self._idle) < KEPT_RUNS:
             self._idle.append(linked)
+
+
+def said_of_ways(
+    step: Step, like: Sources, dtype: str, precision: str, device: Device
+) -> list[str]:
+    """Lines that say which way steps of training go, by a batch's rows, and why."""
+    program = program_of(step, like, 1, dtype, training=True)
+    program.fuse_activations()
+    # The thresholds stand in `ways`.
+    lines = [f"steps of training on {device.name}, by a batch's rows (predicted, not measured):"]
+    for first, last, way in many_steps.ways_of(program.calls, precision, device):
+        rows = f"from {first:,}" if last is None else f"{first:,} to {last:,}"
+        lines.append(f"  {rows}: {way}")
+    return lines
 
 
 ROWS = ("x", "targets", "weights")

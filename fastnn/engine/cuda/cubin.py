@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
+from fastnn.kernels.cuda import cooperative
 from fastnn.kernels.cuda.adapter import entry
 
 RESIDENT_THREADS = 512
-"""Threads that a processor must have registers for: 128 each, as it has 65,536."""
+"""Threads that a processor must have registers for: 128 each, as it has 65,536. Of a grid whose
+blocks run at once each has a processor of its own."""
 
 
 class Cubin(NamedTuple):
@@ -73,6 +75,7 @@ def compile_kernel(
     # From Hopper on, "a" admits what only this very architecture has: wgmma.
     suffix = "a" if capability >= (9, 0) else ""
     target: Any = (*capability, suffix) if suffix else capability
+    blocks = 1 if name == cooperative.NAME else max(1, RESIDENT_THREADS // threads)
     with _device_functions_compile(capability):
         code, _ = cuda.compile(
             function,
@@ -81,7 +84,7 @@ def compile_kernel(
             output="ltoir",
             device=False,
             abi="numba",
-            launch_bounds=(threads, max(1, RESIDENT_THREADS // threads)),
+            launch_bounds=(threads, blocks),
         )
     return link(code, name, "sm_{}{}{}".format(*capability, suffix))
 

@@ -61,13 +61,15 @@ class Device(Protocol):
     """A GPU, or what stands for one. All it does is done in one order, that of the calls.
 
     Once it is `lost`, all it is asked for raises `CudaError`. DLPack knows it as `dlpack_device`,
-    and the driver the order of its calls as the stream `stream_number`, if it has streams.
+    and the driver the order of its calls as the stream `stream_number`, if it has streams. Of grids
+    whose blocks all run at once, `grid` is the most blocks, and the threads of each.
     """
 
     name: str
     lost: bool
     dlpack_device: tuple[int, int]
     stream_number: int | None
+    grid: tuple[int, int]
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.

@@ -23,6 +23,7 @@ from fastnn.engine.compiler import Report
 from fastnn.engine.cuda import blas, dlpack
 from fastnn.engine.cuda.blas import Library
 from fastnn.engine.cuda.device import CudaError, Key, Launched, Work, lost, not_enough
+from fastnn.kernels.cuda import cooperative
 from fastnn.kernels.cuda.launch import Launch
 
 if TYPE_CHECKING:
@@ -131,13 +132,17 @@ class CudaDevice:
         self.dlpack_device = dlpack.CUDA, number
         self.name = ask(driver.cuDeviceGetName, 128, handle).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
-        self.capability = tuple(
+        major, minor, processors, runs_at_once = (
             int(ask(driver.cuDeviceGetAttribute, each, handle))
             for each in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                attribute.CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH,
             )
         )
+        self.capability, self._processors = (major, minor), processors
+        self.grid = processors * runs_at_once, cooperative.TILES[0].threads
         self._primary = ask(driver.cuDevicePrimaryCtxRetain, handle)
         flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         with self._current():
@@ -302,6 +307,9 @@ class CudaDevice:
             return
         x, y = one.launch.blocks
         words = tuple(one.words), (ctypes.c_int64,) * len(one.words)
+        if one.launch.at_once:
+            self._begin_at_once(one, words)
+            return
         ask(
             driver.cuLaunchKernel,
             self._functions[self.key(one.key, one.launch)],
@@ -312,3 +320,20 @@ class CudaDevice:
             words,
             0,
         )
+
+    def _begin_at_once(self, one: Launched, words: Any) -> None:
+        """The same for a kernel whose blocks all run at once: else they would wait for ever."""
+        function = self._functions[self.key(one.key, one.launch)]
+        blocks, threads = one.launch.blocks[0], one.launch.threads
+        most = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor
+        room = self._processors * int(ask(most, function, threads, 0))
+        if blocks > room:
+            raise CudaError(f"{self.name}: {blocks} blocks are to run at once, {room} can")
+        attribute = driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        attribute.value.cooperative = 1
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = blocks, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.hStream, config.attrs, config.numAttrs = self._capturing, [attribute], 1
+        ask(driver.cuLaunchKernelEx, config, function, words, 0)

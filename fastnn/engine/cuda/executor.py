@@ -10,15 +10,16 @@ import numpy as np
 
 from fastnn.engine.compiler import Report
 from fastnn.engine.cpu import SLICE_SECONDS, diverged
-from fastnn.engine.cuda import blas
-from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, kernel_of, launch_of
+from fastnn.engine.cuda import blas, many_steps
+from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
+from fastnn.engine.cuda.many_steps import lengths_of
 from fastnn.engine.cuda.mirror import Mirror
 from fastnn.engine.fusion import activation_of
 from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Buffer, Program
 from fastnn.kernels import state as s
-from fastnn.kernels.cuda import persistent
-from fastnn.kernels.cuda.launch import THREADS, Launch, followed_by
+from fastnn.kernels.cuda.launch import Launch, followed_by
+from fastnn.kernels.cuda.parts import STEPS
 from fastnn.kernels.cuda.slots import STATE_SLOTS
 
 if TYPE_CHECKING:
@@ -86,66 +87,68 @@ class Linked:
 
     def _prepared(self, report: Report | None) -> tuple[Graph, Graph]:
         """Graphs of a step of any number of rows, and of all that the program has."""
-        launches, by_library = self._launches(), self._launches(whole=True)
-        together = self._in_one(launches) if by_library == launches else None
-        self._steps_at_once = 1 if together is None else persistent.STEPS
+        launches = self._launches()
+        together = self._in_one(launches)
+        self._steps_at_once = 1 if together is None else STEPS
         graph = self.device.prepare(launches if together is None else [together], report)
+        by_library = launches if together else self._launches(whole=True)
         if by_library == launches:
             return graph, graph
         return graph, self.device.prepare(by_library, report)
 
     def _launches(self, whole: bool = False) -> list[Work]:
         """What a step consists of; if its batch is `whole`, wide products are the library's."""
-        places, _ = self.program.plan()
-
-        def address_of(value: Any) -> int:
-            if isinstance(value, Buffer):
-                if value.name is not None:
-                    return self._bound[value.name].address
-                return self._arena.address + places[id(value.root)]
-            return self.mirror.address_of(value)
-
         launches: list[Work] = []
         for position, call in enumerate(self.program.calls):
-            product = self._product(call, address_of) if whole else None
+            product = self._product(call) if whole else None
             own = call if product is None else blas.rest_of(call)
             launches += [] if product is None else [product]
-            launches += [] if own is None else [self._launched(position, own, address_of)]
+            launches += [] if own is None else [self._launched(position, own)]
         return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
 
     def _in_one(self, launches: Sequence[Work]) -> Launched | None:
         """A launch that does many steps of training of a small network, None for other programs."""
-        program = self.program
-        if not program.training or program.rows > persistent.MOST_ROWS or self._precision != "fp32":
+        program, state = self.program, self._state.address
+        if not program.training:
             return None
-        parts: list[persistent.Part] = []
-        words: list[int] = []
-        for call, one in zip(program.calls, launches[:-1], strict=True):
-            assert isinstance(one, Launched)
-            lengths = {letter: n for letter, n in call.lengths.items() if n is not None}
-            name, *types = call.key
-            part = persistent.part_of(name, tuple(types), kernel_of(call.key), one.launch, lengths)
-            if part is None:
-                return None
-            parts.append(part)
-            words += one.words[:-1]
-        if len(words) >= persistent.MOST_WORDS:
-            return None
-        key = (persistent.NAME, *map(str, parts))
-        return Launched(key, Launch((1, 1), THREADS), [*words, self._state.address])
+        way = many_steps.way_of(program.calls, program.rows, self._precision, self.device)
+        own = [one for one in launches[:-1] if isinstance(one, Launched)]
+        if way.name == many_steps.BLOCK:
+            return many_steps.by_block(program.calls, own, state)
+        if way.name == many_steps.COOPERATIVE:
+            grid = self.device.grid
+            return many_steps.by_grid(program.calls, own, program.rows, grid, self._place_of, state)
+        return None
 
-    def _product(self, call: Call, address_of: Callable[[Any], int]) -> blas.BlasCall | None:
+    def _place_of(self, array: Any) -> tuple[int, int]:
+        """Where an operand begins and ends; arrays from outside do not overlap."""
+        begin = self._address_of(array)
+        if isinstance(array, Buffer):
+            size = 1 if array.name is not None else array.size(self.program.rows)
+        else:
+            size = array.nbytes
+        return begin, begin + size
+
+    def _address_of(self, value: Any) -> int:
+        """Where an operand begins."""
+        if not isinstance(value, Buffer):
+            return self.mirror.address_of(value)
+        if value.name is not None:
+            return self._bound[value.name].address
+        places, _ = self.program.plan()
+        return self._arena.address + places[id(value.root)]
+
+    def _product(self, call: Call) -> blas.BlasCall | None:
         """A call as a product that the library has an algorithm for, if it is one."""
-        product = blas.product_of(call, self.program.rows, address_of, self._precision)
+        product = blas.product_of(call, self.program.rows, self._address_of, self._precision)
         library = self.device.library if product is not None else None
         return product if product is not None and library and library.supports(product) else None
 
-    def _launched(self, position: int, call: Call, address_of: Callable[[Any], int]) -> Launched:
-        rows = self.program.rows
-        lengths = {d: rows if n is None else n for d, n in call.lengths.items()}
+    def _launched(self, position: int, call: Call) -> Launched:
+        rows, address_of = self.program.rows, self._address_of
         addresses = [address_of(array) for array in call.arrays.values() if array is not None]
         aligned = all(address % 16 == 0 for address in addresses)
-        launch = launch_of(call.key, {"N": rows} | lengths, aligned, self._precision)
+        launch = launch_of(call.key, lengths_of(call, rows), aligned, self._precision)
         parameter = 0
         if call.finish:
             name = activation_of(call, call.finish[0])

@@ -8,14 +8,15 @@ or before which a flag was raised, does nothing. A flag of its own stops none of
 of them began before it was raised is chance, and the others would wait for them.
 
 A kernel asks by the names of its parameters for operands, for dimensions (``N``: the batch's rows),
-and for ``state`` and ``floats``, ``phase``, ``position``, and ``first`` (the batch's first row in
-the epoch's order). An array of an op whose parts are "elements" is one-dimensional.
+and for ``state`` and ``floats``, ``phase``, ``position``, ``first`` (the batch's first row in the
+epoch's order), and ``staged`` (shared memory, where the ops of one kernel share some). An array of
+an op whose parts are "elements" is one-dimensional.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numba import types
@@ -24,6 +25,7 @@ from fastnn.kernels import state as s
 from fastnn.kernels.bits import float64_from_bits
 from fastnn.kernels.cuda import (
     columns,
+    cooperative,
     data,
     dense,
     elementwise,
@@ -43,7 +45,9 @@ from fastnn.kernels.cuda import (
     targets,
 )
 from fastnn.kernels.cuda.launch import Kernel
-from fastnn.kernels.cuda.memory import view
+from fastnn.kernels.cuda.memory import anew, view
+from fastnn.kernels.cuda.parts import Part, PartCall, calls_of
+from fastnn.kernels.cuda.ptx import look
 from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.cuda.target import cuda, device
@@ -116,7 +120,7 @@ def _arguments(
     type_of = {"T": element_types[0], "S": element_types[-1]}
     known = {name: name for name in ("state", "floats", "N")}
     known |= {name: own[name] for name in (*op.dimensions, "phase", "position")}
-    known["first"] = f"state[{s.FIRST}]"
+    known |= {"first": f"state[{s.FIRST}]", "staged": "0"}
     for operand in op.arrays:
         known[operand.name] = _array(op, operand, type_of.get(operand.type, operand.type), own)
     for scalar in op.scalars:
@@ -149,23 +153,54 @@ def _namespace() -> dict[str, Any]:
     return namespace
 
 
-def _persistent(parts: tuple[persistent.Part, ...]) -> tuple[Any, int]:
-    """The entry of many whole steps that consist of these parts."""
-    namespace = _namespace() | {"cuda": cuda, "float32": types.float32, "STATE_SLOTS": STATE_SLOTS}
-    namespace["next_step"] = device(entry_of_step()[0])
-    bodies = []
-    for number, part in enumerate(parts):
-        if part.name in persistent.PRODUCTS:
-            wide, following = part.constants
-            activation = dense.following_activation(following)
-            body = persistent.PRODUCTS[part.name](bool(wide), activation)
+def _body(part: Part) -> Any:
+    """The device function of a part's op as it is launched by itself."""
+    return _kernel(part).make(*part.constants)
+
+
+def _kernel(part: Part) -> Kernel:
+    return factory(part.name)(*part.element_types)
+
+
+def _persistent(parts: Sequence[Part]) -> tuple[Any, int]:
+    """The entry of many whole steps that consist of these parts, done by one block."""
+    bodies = [persistent.body_of(part, _body) for part in parts]
+    calls = calls_of(parts, bodies, _words, _arguments)
+    more = {"next_step": device(entry_of_step()[0])}
+    return _entry_of_parts(persistent.NAME, persistent.source_of(calls), bodies, calls, more)
+
+
+def _cooperative(texts: Sequence[str], threads: int) -> tuple[Any, int]:
+    """The same of a grid, whose blocks meet where that stands among the parts."""
+    parts = [Part.read(text) for text in texts if text != cooperative.MEETING]
+    # One body of all parts that are alike: they then share its shared memory.
+    made = {part: cooperative.body_of(part, threads, _kernel) for part in dict.fromkeys(parts)}
+    bodies = [made[part] for part in parts]
+    calls = calls_of(parts, bodies, _words, _arguments)
+    groups: list[list[PartCall]] = [[]]
+    left = iter(calls)
+    for text in texts:
+        if text == cooperative.MEETING:
+            groups.append([])
         else:
-            body = factory(part.name)(*part.element_types).make(*part.constants)
-        bodies.append(body)
-        namespace[f"body_{number}"] = body
-    text, words = persistent.source_of(parts, bodies, _words, _arguments)
+            groups[-1].append(next(left))
+    more = {"meet": cooperative.meeting(), "look": look, "anew": anew, "int64": types.int64}
+    source = cooperative.source_of(groups, threads)
+    return _entry_of_parts(cooperative.NAME, source, bodies, calls, more)
+
+
+def _entry_of_parts(
+    name: str,
+    text: str,
+    bodies: Sequence[Any],
+    calls: Sequence[PartCall],
+    more: dict[str, Any],
+) -> tuple[Any, int]:
+    """The function called `name` of a text, and how many integers it takes."""
+    namespace = _namespace() | {"cuda": cuda, "float32": types.float32, "STATE_SLOTS": STATE_SLOTS}
+    namespace |= more | {f"body_{number}": body for number, body in enumerate(bodies)}
     exec(text, namespace)
-    return namespace[persistent.NAME], words
+    return namespace[name], sum(len(call.words) for call in calls) + 1
 
 
 def entry(
@@ -173,12 +208,15 @@ def entry(
 ) -> tuple[Any, int]:
     """The Python function of an op's entry, and how many integers it takes.
 
-    Of `persistent.NAME` the "types" are the parts of a step.
+    Of `persistent.NAME` and `cooperative.NAME` the "types" are the parts of a step; of the latter
+    the constant is the threads of a block.
     """
     if name == "next_step":
         return entry_of_step()
     if name == persistent.NAME:
-        return _persistent(tuple(map(persistent.Part.read, element_types)))
+        return _persistent([Part.read(text) for text in element_types])
+    if name == cooperative.NAME:
+        return _cooperative(element_types, *constants)
     op = signature(name)
     body = factory(name)(*element_types).make(*constants)
     namespace = _namespace() | {"body": body}

@@ -46,7 +46,11 @@ def _kernel(
         to = tensor.ROUNDED[PRECISIONS[precision]]
         return make(partial(tensor.product, to, to.tiles[place], bool(wide)), activation)
 
-    return Kernel(made, partial(launched, tiles), rounded=rounded)
+    def in_tiles(tile: Tile, wide: bool, following: int) -> Any:
+        multiply = partial(product, type_name, tile, wide, any_blocks=True)
+        return make(multiply, following_activation(following))
+
+    return Kernel(made, partial(launched, tiles), rounded=rounded, in_tiles=in_tiles)
 
 
 def following_activation(following: int) -> Elementwise | None:
@@ -87,11 +91,11 @@ def dense_forward(type_name: str) -> Kernel:
         multiply = product(True, False, finished)
 
         @device
-        def dense_forward(y, x, w, b, relu, finish):
+        def dense_forward(y, x, w, b, relu, finish, staged):
             (N, columns), depth = y.shape, x.shape[1]
             multiply(flat(address(y), (N * columns,)), flat(address(x), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, b, b, b,
-                     (relu, real(float64_from_bits(finish))))  # fmt: skip
+                     (relu, real(float64_from_bits(finish))), staged)  # fmt: skip
 
         return dense_forward
 
@@ -122,11 +126,11 @@ def dense_backward_input(type_name: str) -> Kernel:
         multiply = product(True, True, finished)
 
         @device
-        def dense_backward_input(dx, dy, w, gate, finish):
+        def dense_backward_input(dx, dy, w, gate, finish, staged):
             (N, columns), depth = dx.shape, dy.shape[1]
             multiply(flat(address(dx), (N * columns,)), flat(address(dy), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, gate, gate, gate,
-                     real(float64_from_bits(finish)))  # fmt: skip
+                     real(float64_from_bits(finish)), staged)  # fmt: skip
 
         return dense_backward_input
 
@@ -145,11 +149,11 @@ def dense_backward_kernel(type_name: str) -> Kernel:
         multiply = product(False, False, finish, with_sums=True)
 
         @device
-        def dense_backward_kernel(dw, db, x, dy):
+        def dense_backward_kernel(dw, db, x, dy, staged):
             (rows, columns), depth = dw.shape, dy.shape[0]
             multiply(flat(address(dw), (rows * columns,)), flat(address(x), (depth * rows,)),
                      flat(address(dy), (depth * columns,)), rows, columns, depth, db, db, db,
-                     0)  # fmt: skip
+                     0, staged)  # fmt: skip
 
         return dense_backward_kernel
 

@@ -77,7 +77,7 @@ def _simulated_untold(value: int) -> int:
 if SIMULATED:
     view, load_wide, store_wide = _simulated_view, _simulated_load, _simulated_store
     copy_wide, given, address = _simulated_copy, _simulated_given, _simulated_address
-    untold = _simulated_untold
+    untold = anew = _simulated_untold
 else:
     from llvmlite import ir
     from numba.cuda import cgutils
@@ -204,6 +204,21 @@ else:
 
         def codegen(context, builder, signature, arguments):
             move = ir.InlineAsm(ir.FunctionType(INT64, [INT64]), "mov.b64 $0, $1;", "=l,l")
+            return builder.call(move, arguments)
+
+        return types.int64(types.int64), codegen
+
+    @intrinsic
+    def anew(typing_context, value):
+        """An integer as it is, that the compiler takes for another one each time.
+
+        What it leads to is so computed where it is needed, not kept in registers from before a
+        loop on.
+        """
+
+        def codegen(context, builder, signature, arguments):
+            kind = ir.FunctionType(INT64, [INT64])
+            move = ir.InlineAsm(kind, "mov.b64 $0, $1;", "=l,l", side_effect=True)
             return builder.call(move, arguments)
 
         return types.int64(types.int64), codegen

@@ -374,17 +374,18 @@ def sum_squares(type_name: str) -> Kernel:
     return by_blocks(sum_squares, "C")
 
 
-def accumulate(type_name: str) -> Kernel:
+def accumulate(type_name: str, threads: int = BLOCK) -> Kernel:
     """Add the sum of `values`, in float64, to the state's float slot `slot`.
 
     With `guard`, a sum that is not finite is not added: it raises the flag that ends the run.
+    So many `threads` of a block do it.
     """
-    all_of = sum_over("float64", BLOCK)
+    all_of = sum_over("float64", threads)
 
     @device
     def accumulate(values, slot, guard, state, floats, phase, position):
         thread, share = cuda.threadIdx.x, 0.0
-        for i in range(thread, values.size, BLOCK):
+        for i in range(thread, values.size, threads):
             share += np.float64(values[i])
         total = all_of(share)
         if thread == 0:

@@ -12,38 +12,25 @@ cycles, 11 µs at 1.8 GHz.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from fastnn.kernels import state as s
 from fastnn.kernels.activations import Elementwise
 from fastnn.kernels.bits import float64_from_bits
-from fastnn.kernels.cuda.dense import of_two
+from fastnn.kernels.cuda.dense import following_activation, of_two
 from fastnn.kernels.cuda.launch import THREADS, Kernel, Launch
 from fastnn.kernels.cuda.memory import address, given, lanes_of, load_wide, view
+from fastnn.kernels.cuda.parts import ONE_THREAD, PRODUCTS, ROWWISE, STEPS, Part, PartCall
 from fastnn.kernels.cuda.rows import THREADS as THREADS_OF_ROWS
 from fastnn.kernels.cuda.slots import FLAG, LATE_FLAG
 from fastnn.kernels.cuda.target import cuda, device
-from fastnn.kernels.signatures import signature
-from fastnn.kernels.updates import RATES
+from fastnn.kernels.cuda.ways import ONE_BLOCK
 
 NAME = "persistent_steps"
 """What the kernel is called, whatever its ops are."""
-
-STEPS = 64
-"""Steps of a launch, at most: an epoch's end ends it, and so does a flag."""
-
-MOST_ROWS, MOST_INPUTS, MOST_WIDTH = 128, 784, 64
-"""The largest batch, and the widest input and layer, of a network whose steps one block does."""
-
-MOST_WORDS = 500
-"""Integers that a launch takes: 4 KB of parameters."""
-
-ROWWISE = ("softmax_crossentropy", "categorical_accuracy", "mean_squared_error")
-"""Ops that give some threads to each row."""
 
 flat = view("float32", 1)
 
@@ -51,33 +38,13 @@ ROWS_AT_ONCE = lanes_of("float32")
 """Rows of a product for which a thread reads an element of the other factor once."""
 
 
-PITCH = MOST_WIDTH + 1
+PITCH = ONE_BLOCK.width + 1
 """Words between the rows of a matrix in shared memory."""
 
-SHARED_WORDS = MOST_WIDTH * PITCH
+SHARED_WORDS = ONE_BLOCK.width * PITCH
 """Those of the largest."""
 
 ZERO = np.float32(0)
-
-
-class Part(NamedTuple):
-    """An op of a step: its name, element types, and what its kernel is compiled for."""
-
-    name: str
-    element_types: tuple[str, ...]
-    constants: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        return "+".join(
-            [self.name, ",".join(self.element_types), ",".join(map(str, self.constants))]
-        )
-
-    @classmethod
-    def read(cls, text: str) -> Part:
-        """The part that is written so."""
-        name, element_types, constants = text.split("+")
-        numbers = tuple(int(number) for number in constants.split(",") if number)
-        return cls(name, tuple(element_types.split(",")), numbers)
 
 
 def _product(wide: bool, depth_runs: bool, finish: Any) -> Any:
@@ -203,11 +170,12 @@ def dense_backward_kernel(wide: bool, activation: None) -> Any:
     return dense_backward_kernel
 
 
-PRODUCTS: dict[str, Callable[..., Any]] = {
+OWN: dict[str, Callable[..., Any]] = {
     "dense_forward": dense_forward,
     "dense_backward_input": dense_backward_input,
     "dense_backward_kernel": dense_backward_kernel,
 }
+"""Products as one block does them."""
 
 
 def part_of(
@@ -215,53 +183,41 @@ def part_of(
     element_types: tuple[str, ...],
     kernel: Kernel,
     launch: Launch,
-    lengths: dict[str, int],
 ) -> Part | None:
     """An op as part of a step that one block does; None if it takes more than that."""
     if name in PRODUCTS:
-        is_float32 = element_types == ("float32",)
-        fits = lengths["I"] <= MOST_INPUTS and lengths["O"] <= MOST_WIDTH
-        fits &= name != "dense_backward_input" or lengths["I"] <= MOST_WIDTH
         _, wide, *more = launch.constants
-        constants = (wide, more[1] if more else 0)
-        return Part(name, element_types, constants) if fits and is_float32 else None
-    one = name in RATES or name == "accumulate"
+        return Part(name, element_types, (wide, more[1] if more else 0))
     by_rows = name in ROWWISE and launch.blocks[0] * launch.threads <= THREADS_OF_ROWS
-    if kernel.any_grid or one or (by_rows and lengths["C"] <= MOST_WIDTH):
+    if kernel.any_grid or by_rows or name in ONE_THREAD or name == "accumulate":
         return Part(name, element_types, launch.constants)
     return None
 
 
-def source_of(
-    parts: tuple[Part, ...],
-    bodies: list[Any],
-    words: Callable[[Any], list[str]],
-    arguments: Callable[[Any, Any, tuple[str, ...]], dict[str, str]],
-) -> tuple[str, int]:
-    """The text of the kernel, and how many integers it takes.
+def body_of(part: Part, make: Callable[[Part], Any]) -> Any:
+    """A part's device function; ``make(part)``: the one that is launched by itself."""
+    if part.name not in PRODUCTS:
+        return make(part)
+    wide, following = part.constants
+    return OWN[part.name](bool(wide), following_activation(following))
 
-    `words` names what an op takes, `arguments` the expressions that its body is given; see
-    `adapter`.
-    """
-    names: list[str] = []
+
+def source_of(calls: Sequence[PartCall]) -> str:
+    """The text of the kernel."""
     lines: list[str] = []
-    for number, (part, body) in enumerate(zip(parts, bodies, strict=True)):
-        op = signature(part.name)
-        own = {word: f"{word}_{number}" for word in words(op)}
-        names += own.values()
-        wanted = inspect.signature(body.py_func).parameters
-        known = arguments(op, own, part.element_types) | {"staged": "staged"}
-        call = f"body_{number}({', '.join(known[name] for name in wanted)})"
+    for call in calls:
+        name = call.part.name
         # Whose threads of a row are within a warp meets no barrier of the block.
-        callers = THREADS_OF_ROWS if part.name in ROWWISE else 1 if part.name in RATES else THREADS
-        only = f" and cuda.threadIdx.x < {callers}" if callers < THREADS else ""
-        lines += [f"if flag == 0{only}:", f"    {call}", "cuda.syncthreads()"]
-        if "position" in wanted:
+        few = 1 if name in ONE_THREAD else THREADS_OF_ROWS if name in ROWWISE else THREADS
+        only = f" and cuda.threadIdx.x < {few}" if few < THREADS else ""
+        lines += [f"if flag == 0{only}:", f"    {call.text}", "cuda.syncthreads()"]
+        if "position" in call.wanted:
             # Nobody may raise the next flag before all have seen this one.
             lines += [f"flag = state[{FLAG}]", "cuda.syncthreads()"]
     body_text = "\n".join("        " + line for line in lines)
-    text = f"""
-def {NAME}({", ".join([*names, "state_at"])}):
+    words = [word for call in calls for word in call.words]
+    return f"""
+def {NAME}({", ".join([*words, "state_at"])}):
     staged = cuda.shared.array({SHARED_WORDS}, float32, alignment=16)
     for _ in range({STEPS}):
         state = view_int64_1(state_at, (STATE_SLOTS,))
@@ -275,4 +231,3 @@ def {NAME}({", ".join([*names, "state_at"])}):
             next_step(state_at)
         cuda.syncthreads()
 """
-    return text, len(names) + 1

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cuda.memory import copy_wide, given, lanes_of
+from fastnn.kernels.cuda.memory import anew, copy_wide, given, lanes_of
 from fastnn.kernels.cuda.target import cuda, device, unrolled
 from fastnn.kernels.signatures import ITEM_BYTES
 
@@ -165,6 +165,13 @@ def share_of(tile: Tile, extent: int) -> int:
     return extent * tile.depth // tile.group
 
 
+def shared_size(tile: Tile) -> int:
+    """Elements of shared memory for a slice of both factors, and for the sums of one group."""
+    slices = tile.groups * (tile.rows + tile.columns) * tile.depth
+    own = (tile.thread_rows * tile.thread_columns + 1) * tile.group
+    return slices + (own if tile.groups > 1 else 0)
+
+
 def writer(type_name: str, wide: bool, finish: Any) -> Any:
     """``write(totals, begin, c, row, column, columns, first, second, numbers)``.
 
@@ -200,11 +207,12 @@ def product(
     depth_runs_in_b: bool,
     finish: Any,
     with_sums: bool = False,
+    any_blocks: bool = False,
 ) -> Any:
-    """The function ``multiply(c, a, b, rows, columns, depth, sums, first, second, numbers)``.
+    """``multiply(c, a, b, rows, columns, depth, sums, first, second, numbers, staged)``.
 
-    It overwrites `c`, (rows, columns) as a flat array, with ``finish(A·B)``; A is (rows, depth)
-    and B (depth, columns), flat, and each may lie transposed.
+    That function overwrites `c`, (rows, columns) as a flat array, with ``finish(A·B)``; A is
+    (rows, depth) and B (depth, columns), flat, and each may lie transposed.
 
     Parameters
     ----------
@@ -217,6 +225,9 @@ def product(
         ``finish(value, row, column, columns, first, second, numbers)``: what is written.
     with_sums : bool
         Whether the sums of B's columns are written to `sums` (columns,), if that is given.
+    any_blocks : bool
+        Whether a grid of any number of blocks, along x, goes over the tiles, in the shared memory
+        `staged`, at least `shared_size` long; else each tile has a block and memory of its own.
     """
     real, item, lanes = getattr(np, type_name), getattr(types, type_name), lanes_of(type_name)
     tile_rows, tile_columns, slice_depth, thread_rows, thread_columns, groups = tile
@@ -225,8 +236,8 @@ def product(
     fetch_b, put_b = _staging(type_name, tile, wide, tile_columns, depth_runs_in_b)
     each_a, each_b = share_of(tile, tile_rows), share_of(tile, tile_columns)
     size_a, size_b = tile_rows * slice_depth, tile_columns * slice_depth
-    shared_size_a, shared_size_b = groups * size_a, groups * size_b
-    size_of_others = (thread_rows * thread_columns + 1) * threads
+    begin_b, begin_others = groups * size_a, groups * (size_a + size_b)
+    size = shared_size(tile)
     count, across = thread_rows * thread_columns, tile_columns // thread_columns
     # A thread's rows come in groups of neighbours, spread over the tile: so the threads of a warp
     # read neighbouring words of shared memory.
@@ -247,29 +258,25 @@ def product(
     write_rows = unrolled(write_row, thread_rows)
 
     @device
-    def add_up(group, thread, totals, sum_of_column):
+    def add_up(group, thread, totals, sum_of_column, shared):
         """Add what the groups have to what the first has, in their order."""
-        others = cuda.shared.array(size_of_others, item, alignment=16)
+        own = begin_others + thread
         for each in range(1, groups):
             cuda.syncthreads()
             if group == each:
                 for i in range(count):
-                    others[i * threads + thread] = totals[i]
-                others[count * threads + thread] = sum_of_column
+                    shared[own + i * threads] = totals[i]
+                shared[own + count * threads] = sum_of_column
             cuda.syncthreads()
             if group == 0:
                 for i in range(count):
-                    totals[i] += others[i * threads + thread]
-                sum_of_column += others[count * threads + thread]
+                    totals[i] += shared[own + i * threads]
+                sum_of_column += shared[own + count * threads]
         return sum_of_column
 
     @device
-    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers):
-        row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
-        if row_begin >= rows or column_begin >= columns:
-            return
-        shared_a = cuda.shared.array(shared_size_a, item, alignment=16)
-        shared_b = cuda.shared.array(shared_size_b, item, alignment=16)
+    def multiply_tile(row_begin, column_begin, c, a, b, rows, columns, depth, sums, first, second,
+                      numbers, shared, own):  # fmt: skip
         held_a = cuda.local.array(each_a, item, alignment=16)
         held_b = cuda.local.array(each_b, item, alignment=16)
         of_a = cuda.local.array(thread_rows, item, alignment=16)
@@ -278,8 +285,8 @@ def product(
         for i in range(count):
             totals[i] = zero
         sum_of_column = zero
-        group, thread = cuda.threadIdx.x // threads, cuda.threadIdx.x % threads
-        base_a, base_b = group * size_a, group * size_b
+        group, thread = own // threads, own % threads
+        base_a, base_b = group * size_a, begin_b + group * size_b
         # Every group goes through as many slices, the last ones of which may lie beyond the depth.
         slices = (depth + slice_depth - 1) // slice_depth
         stretch = (slices + groups - 1) // groups * slice_depth
@@ -290,8 +297,8 @@ def product(
         fetch_b(thread, held_b, b, column_begin, first_depth, columns, depth)
         for begin in range(0, stretch, slice_depth):
             cuda.syncthreads()
-            put_a(thread, shared_a, base_a, held_a)
-            put_b(thread, shared_b, base_b, held_b)
+            put_a(thread, shared, base_a, held_a)
+            put_b(thread, shared, base_b, held_b)
             cuda.syncthreads()
             ahead = begin + slice_depth
             if ahead < stretch:
@@ -299,19 +306,19 @@ def product(
                 fetch_b(thread, held_b, b, column_begin, first_depth + ahead, columns, depth)
             if summing:
                 for k in range(slice_depth):
-                    sum_of_column += shared_b[base_b + k * tile_columns + thread]
+                    sum_of_column += shared[base_b + k * tile_columns + thread]
             for k in range(slice_depth):
                 for g in range(row_groups):
                     at = base_a + k * tile_rows + g * row_step + row_place
-                    copy_wide(of_a, g * lanes, shared_a, at)
+                    copy_wide(of_a, g * lanes, shared, at)
                 for g in range(column_groups):
                     at = base_b + k * tile_columns + g * column_step + column_place
-                    copy_wide(of_b, g * lanes, shared_b, at)
+                    copy_wide(of_b, g * lanes, shared, at)
                 for i in range(thread_rows):
                     for j in range(thread_columns):
                         totals[i * thread_columns + j] += of_a[i] * of_b[j]
         if groups > 1:
-            sum_of_column = add_up(group, thread, totals, sum_of_column)
+            sum_of_column = add_up(group, thread, totals, sum_of_column, shared)
             if group > 0:
                 return
         if summing and column_begin + thread < columns:
@@ -319,4 +326,22 @@ def product(
         write_rows(totals, c, rows, columns, row_begin + row_place, column_begin + column_place,
                    first, second, numbers)  # fmt: skip
 
-    return multiply
+    @device
+    def multiply_own(c, a, b, rows, columns, depth, sums, first, second, numbers, staged):
+        row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
+        if row_begin >= rows or column_begin >= columns:
+            return
+        shared = cuda.shared.array(size, item, alignment=16)
+        multiply_tile(row_begin, column_begin, c, a, b, rows, columns, depth, sums, first, second,
+                      numbers, shared, cuda.threadIdx.x)  # fmt: skip
+
+    @device
+    def multiply_all(c, a, b, rows, columns, depth, sums, first, second, numbers, staged):
+        across = (columns + tile_columns - 1) // tile_columns
+        tiles = (rows + tile_rows - 1) // tile_rows * across
+        for place in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
+            row_begin, column_begin = place // across * tile_rows, place % across * tile_columns
+            multiply_tile(row_begin, column_begin, c, a, b, rows, columns, depth, sums, first,
+                          second, numbers, staged, anew(cuda.threadIdx.x))  # fmt: skip
+
+    return multiply_all if any_blocks else multiply_own

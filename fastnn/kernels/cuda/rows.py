@@ -106,6 +106,8 @@ def _across(threads: int, parts: Sequence[str], merge: Any) -> Any:
 class Rows:
     """Functions on the rows of matrices of one shape, for kernels that all of a grid's threads run.
 
+    In blocks of more threads than `THREADS`, or than a row's, as many of each are meant.
+
     A row that a thread has a share of is told as its `place`: the row's number, the place in memory
     of the share's first column, the number of columns from there to the row's end (0 or less where
     nothing is left for the thread), and the first column. `kept` is the array, of `slots` elements,
@@ -139,11 +141,13 @@ class Rows:
         self.slots = -(-max(plan.each, 1) // lanes_of(type_name)) * lanes_of(type_name)
         self._flat = view(type_name, 1)
         threads, run, span = plan.threads, plan.run, plan.span
+        most = max(threads, THREADS)
 
         @device
         def place(matrix):
             rows, columns = matrix.shape
-            thread = cuda.grid(1)
+            # Where a block has more than `THREADS`, the others do something else.
+            thread = cuda.blockIdx.x * min(cuda.blockDim.x, most) + cuda.threadIdx.x
             row, first = thread // threads, thread % threads * run
             left = columns - first if row < rows else 0
             return row, row * columns + first, np.int32(left), np.int32(first)

@@ -14,6 +14,12 @@ the step then runs."""
 LATE_FLAG = s.SLOTS + s.SHARED_LATE_FLAG
 """The same of an op of the update, which is done whole."""
 
+WAITING = s.SLOTS + s.SHARED_WAITING
+"""Blocks that wait for the rest of a grid; 0 between meetings."""
+
+GENERATION = s.SLOTS + s.SHARED_GENERATION
+"""The word by which blocks that wait are told to go on, see `cooperative.meeting`."""
+
 ARRIVED = s.SLOTS + s.SHARED_ARRIVED
 """Blocks of the kernel that runs which have laid down their partial sums; 0 between kernels."""
 

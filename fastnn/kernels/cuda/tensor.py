@@ -471,7 +471,7 @@ def product(
                     totals[i] += float32_from_bits(word)
 
     @device
-    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers):
+    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers, staged):
         row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
         if row_begin >= rows or column_begin >= columns:
             return
