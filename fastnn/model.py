@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastnn import callbacks as callbacks_module
 from fastnn import checks, losses, optimizers, serialization
@@ -19,7 +21,7 @@ from fastnn.training import planner
 from fastnn.training.fit import Fitting
 from fastnn.training.history import History
 from fastnn.training.lbfgs import FullBatchFitting
-from fastnn.training.loop import Pass
+from fastnn.training.loop import Pass, Step
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -303,6 +305,43 @@ class Sequential(Network):
         """Whether a training of the model is under way."""
         return self._training.locked()
 
+    def _training_step(self) -> Step:
+        """A step of training on the model's own vectors."""
+        loss, optimizer = self._require_compiled("fit")
+        flat = self.flat()
+
+        def step(tape: Any, sources: planner.Sources) -> None:
+            planner.training_step(
+                tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
+            )
+
+        return step
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print each layer's output shape, its number of weights, and their bytes.
+
+        Of a compiled model on a GPU also which way its steps of training go there, and why: for
+        targets that are labels, where the loss takes any, of batches in memory.
+        """
+        super().summary(print_fn)
+        in_python = any(layer.in_python for layer in self.layers)
+        if self._mirror is None or self.loss is None or in_python:
+            return
+        if isinstance(self.optimizer, optimizers.LBFGS):
+            return  # whose steps are of all rows, and no one program
+        from fastnn.training.on_cuda import said_of_ways
+
+        assert self.input_shape is not None
+        x = np.empty((0, *self.input_shape), self.dtype)
+        labels = np.empty(0, np.int32)
+        rows = np.empty((0, *self.output_shape), self.dtype)
+        targets = labels if self.loss.targets == "classes" else rows
+        tally = metrics_module.Tally(self.metrics, self.output_shape[0], targets)
+        like = planner.Sources(x, targets, order=np.empty(0, np.int64), sums=tally.sums)
+        step, device = self._training_step(), self._mirror.device
+        for line in said_of_ways(step, like, self.dtype, self.precision, device):
+            print_fn(line)
+
     def training_pass(self, sources: planner.Sources, rows: int, verbose: int) -> Pass:
         """Training steps over `sources`, on the model's own state."""
         loss, optimizer = self._require_compiled("fit")
@@ -313,12 +352,7 @@ class Sequential(Network):
             frozen = ~planner.trained_elements(self.layers, flat)
             flat.slots[optimizers.AVERAGE][frozen] = flat.parameters[frozen]
         self._tally = metrics_module.Tally(self.metrics, self.output_shape[0], sources.targets)
-
-        def step(tape: Any, sources: planner.Sources) -> None:
-            planner.training_step(
-                tape, self.layers, loss, self.metrics, optimizer, flat, sources, self.dtype
-            )
-
+        step = self._training_step()
         # Steps read their learning rate: one program serves all.
         fixed = {k: v for k, v in optimizer.get_config().items() if k != "learning_rate"}
         held = fixed, optimizer.scalars(), loss, self.metrics, self.layers

@@ -11,7 +11,8 @@ figures are none of speed: they are marked, and kept only where `--output` says.
 Stages: `machine` (versions, the card, driver), `kernels` (every op against the NumPy oracle,
 outputs poisoned, inputs fresh), `training` (the CPU's trajectory and accuracy, same seed same bits,
 masks), `rates` (copies, products), `ops` (an op's time by graph replays over operands that no cache
-holds, as a share of the copy rate), `grid` (training steps beside PyTorch and JAX), `sanitizer`.
+holds, as a share of the copy rate), `ways` (a step by each way that its size allows), `grid`
+(training steps beside PyTorch and JAX), `sanitizer`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ from benchmarks.gpu import summary
 
 STAGES = {
     "machine": 20,
-    "kernels": 210,
+    "kernels": 200,
     "training": 60,
     "rates": 20,
     "ops": 80,
-    "grid": 180,
+    "ways": 30,
+    "grid": 160,
     "sanitizer": 30,
 }
 """Each stage's seconds: ten minutes in all."""

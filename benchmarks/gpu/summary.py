@@ -51,6 +51,7 @@ def text(report: dict[str, Any]) -> str:
     copy = found_in(report, "rates").get("copy_bytes_per_second")
     if copy:
         lines += [f"copies at {copy / 1e12:.2f} TB/s", "", _ops(found_in(report, "ops"), copy)]
+        lines += ["", _ways(found_in(report, "ways"))]
         lines += ["", _grid(found_in(report, "grid"))]
     return "\n".join(lines)
 
@@ -69,6 +70,15 @@ def _ops(found: dict[str, Any], copy: float) -> str:
     ]
     rows += [(name, "failed", why[:60], "") for name, why in failed.items()]
     return tables.columns(("op", "µs", "of the copy rate", "TFLOP/s"), rows)
+
+
+def _ways(found: dict[str, Any]) -> str:
+    rows = [
+        (network, way, f"{middle:.1f}")
+        for network, ways in found.get("microseconds", {}).items()
+        for way, (_, middle, _) in ways.items()
+    ]
+    return tables.columns(("steps of", "by", "µs a step"), rows, left=2)
 
 
 def _grid(found: dict[str, Any]) -> str:

@@ -17,8 +17,8 @@ def measure(found: Findings, simulated: bool) -> None:
     if simulated:
         x, y, x_test, y_test = x[:40, :6], y[:40], x_test[:20, :6], y_test[:20]
 
-    def trained(device: str, epochs: int, dropout: float = 0.0) -> Any:
-        layers: list[Any] = [fastnn.Dense(12 if simulated else 64, activation="relu")]
+    def trained(device: str, epochs: int, dropout: float = 0.0, units: int = 64) -> Any:
+        layers: list[Any] = [fastnn.Dense(12 if simulated else units, activation="relu")]
         layers += [fastnn.Dropout(dropout)] if dropout else []
         layers += [fastnn.Dense(10, activation="softmax")]
         model = fastnn.Sequential(layers, input_shape=x.shape[1:], seed=0, device=device)
@@ -34,6 +34,11 @@ def measure(found: Findings, simulated: bool) -> None:
     found["furthest_weight"] = furthest(cpu, gpu)
     found["same_bits_twice"] = bool(
         gpu.parameters.tobytes() == trained("cuda", epochs).parameters.tobytes()
+    )
+    found.keep()
+    # Of more units than one block takes: a grid of blocks that wait for each other.
+    found["furthest_weight_by_grid"] = furthest(
+        *(trained(device, epochs, units=200) for device in ("cpu", "cuda"))
     )
     found.keep()
     # A mask that differed in one element would lead elsewhere.
