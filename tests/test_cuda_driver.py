@@ -19,9 +19,9 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
-from fake_driver import NAME, FakeDriver, Result, compiled
+from fake_driver import NAME, PROCESSORS, FakeDriver, Result, compiled
 from fastnn.engine import compiler
-from fastnn.engine.cuda import blas, driver, opening
+from fastnn.engine.cuda import blas, driver, many_steps, opening
 from fastnn.engine.cuda.blas import Library
 from fastnn.engine.cuda.device import CudaError, Launched
 from fastnn.engine.cuda.driver import CudaDevice
@@ -211,6 +211,24 @@ def test_kernels_are_loaded_once(device: CudaDevice, fake: FakeDriver) -> None:
     assert fake.calls.count("cuModuleLoadData") == 1
 
 
+def test_blocks_that_cannot_all_run_at_once_are_refused(
+    device: CudaDevice, fake: FakeDriver
+) -> None:
+    memory = device.allocate(8 * STATE_SLOTS)
+    (one,) = steps_of(device, memory)
+
+    def waiting(blocks: int) -> Launched:
+        return one._replace(launch=Launch((blocks, 1), 1, at_once=True))
+
+    assert device.grid == (PROCESSORS, 256)
+    said = f"{NAME}: {PROCESSORS + 1} blocks are to run at once, {PROCESSORS} can"
+    with pytest.raises(CudaError, match=said):
+        device.prepare([waiting(PROCESSORS + 1)])
+    assert "cuLaunchKernelEx" not in fake.calls
+    device.prepare([waiting(PROCESSORS)])
+    assert not device.lost
+
+
 def test_products_of_a_library_are_captured_like_kernels(
     device: CudaDevice, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +276,19 @@ def test_training_is_that_of_the_cpu(fake: FakeDriver) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     predictions = [model.predict(x) for model in models]
     np.testing.assert_allclose(*predictions, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_that_wait_for_each_other_train_as_the_cpu(
+    fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_steps, "ONE_BLOCK", many_steps.ONE_BLOCK._replace(rows=0))
+    x, y = data()
+    models = [network(device) for device in ("cpu", "cuda")]
+    for model in models:
+        model.fit(x, y, batch_size=22, verbose=0)
+    assert fake.calls.count("cuLaunchKernelEx") == 1
+    assert "cuLaunchKernel" not in fake.calls
+    np.testing.assert_allclose(*(m.parameters for m in models), rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_do_not_fit_go_by_way_of_pinned_memory(
