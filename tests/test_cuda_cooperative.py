@@ -28,7 +28,16 @@ CLASSES: dict[str, Any] = {
     "loss": "sparse_categorical_crossentropy",
     "metrics": ["accuracy"],
 }
+ONE_HOT = CLASSES | {"loss": "categorical_crossentropy"}
+YES_OR_NO = CLASSES | {"loss": "binary_crossentropy"}
 NUMBERS: dict[str, Any] = {"loss": "mse"}
+
+LAST = {
+    "sparse_categorical_crossentropy": "softmax",
+    "categorical_crossentropy": "softmax",
+    "binary_crossentropy": "sigmoid",
+    "mse": "linear",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +65,8 @@ def grid_of(blocks: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(device: str, widths: tuple[int, ...], how: dict[str, Any], **more: Any) -> Any:
-    """An untrained network of 3 inputs; its last layer is a softmax where it tells classes."""
-    last = "softmax" if how is CLASSES else "linear"
+    """An untrained network of 3 inputs, whose last activation is its loss's."""
+    last = LAST[how["loss"]]
     layers = [fastnn.Dense(n, "relu" if n % 2 else "tanh") for n in widths[:-1]]
     layers.append(fastnn.Dense(widths[-1], last))
     model = fastnn.Sequential(layers, input_shape=(3,), seed=1, device=device)
@@ -70,12 +79,21 @@ def data(rows: int, outputs: int, how: dict[str, Any]) -> tuple[Any, Any]:
     x = rng.normal(size=(rows, 3)).astype(np.float32)
     if how is CLASSES:
         return x, rng.integers(0, outputs, rows)
+    if how is ONE_HOT:
+        return x, np.eye(outputs)[rng.integers(0, outputs, rows)]
+    if how is YES_OR_NO:
+        return x, rng.integers(0, 2, (rows, outputs))
     return x, rng.normal(size=(rows, outputs)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("widths", "rows", "batch", "how"),
-    [((9, 20, 3), 37, 17, CLASSES), ((4, 2), 7, 4, NUMBERS)],
+    [
+        ((9, 20, 3), 37, 17, CLASSES),
+        ((4, 2), 7, 4, NUMBERS),
+        ((4, 3), 7, 4, ONE_HOT),
+        ((4, 2), 7, 4, YES_OR_NO),
+    ],
 )
 def test_steps_of_several_blocks_follow_the_cpu(
     widths: tuple[int, ...],

@@ -58,9 +58,15 @@ def test_products_are_as_exact_as_their_precision(
         cuda_cases.check(opening.open_device(), example, precision=precision, shift=shift)
 
 
-def trained(device: str, *inside: fastnn.Layer, epochs: int = 3) -> fastnn.Sequential:
+def trained(
+    device: str, *inside: fastnn.Layer, epochs: int = 3, units: int = 64
+) -> fastnn.Sequential:
     (x, y), _ = fastnn.datasets.load("digits")
-    layers = [fastnn.Dense(64, activation="relu"), *inside, fastnn.Dense(10, activation="softmax")]
+    layers = [
+        fastnn.Dense(units, activation="relu"),
+        *inside,
+        fastnn.Dense(10, activation="softmax"),
+    ]
     model = fastnn.Sequential(layers, input_shape=x.shape[1:], seed=0, device=device)
     model.compile(fastnn.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
@@ -72,6 +78,12 @@ def test_training_follows_the_cpu(rate: float) -> None:
     inside = [[fastnn.Dropout(rate)] if rate else [] for _ in range(2)]
     cpu, gpu = (trained(d, *own) for d, own in zip(("cpu", "cuda"), inside, strict=True))
     np.testing.assert_allclose(gpu.parameters, cpu.parameters, rtol=1e-3, atol=1e-4)
+
+
+def test_blocks_that_wait_for_each_other_train_as_the_cpu() -> None:
+    cpu, gpu, again = (trained(device, units=200) for device in ("cpu", "cuda", "cuda"))
+    np.testing.assert_allclose(gpu.parameters, cpu.parameters, rtol=1e-3, atol=1e-4)
+    assert gpu.parameters.tobytes() == again.parameters.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

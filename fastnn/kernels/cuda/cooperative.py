@@ -31,7 +31,16 @@ from fastnn.kernels.cuda.groups import WARP
 from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import view
 from fastnn.kernels.cuda.metrics import accumulate
-from fastnn.kernels.cuda.parts import ONE_THREAD, PRODUCTS, ROWWISE, STEPS, Part, PartCall
+from fastnn.kernels.cuda.parts import (
+    ACCURACIES,
+    LOSSES,
+    ONE_THREAD,
+    PRODUCTS,
+    ROWWISE,
+    STEPS,
+    Part,
+    PartCall,
+)
 from fastnn.kernels.cuda.product import Tile, grid_of, shared_size, tile_for
 from fastnn.kernels.cuda.ptx import arrive, look, tell
 from fastnn.kernels.cuda.rows import THREADS as THREADS_OF_ROWS
@@ -63,11 +72,10 @@ WRITTEN = {
     "dense_forward": ("y",),
     "dense_backward_input": ("dx",),
     "dense_backward_kernel": ("dw", "db"),
-    "softmax_crossentropy": ("loss", "dz"),
-    "mean_squared_error": ("loss", "dz"),
-    "categorical_accuracy": ("hits",),
     "accumulate": (),
     "guard": (),
+    **dict.fromkeys(LOSSES, ("loss", "dz")),
+    **dict.fromkeys(ACCURACIES, ("hits",)),
 }
 """Arrays that ops write; of others any may be."""
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from fastnn.kernels.pointwise import PAIRS
 from fastnn.kernels.signatures import signature
 from fastnn.kernels.updates import RATES
 
@@ -15,8 +16,11 @@ STEPS = 64
 MOST_WORDS = 500
 """Integers that a launch takes: 4 KB of parameters."""
 
-ROWWISE = ("softmax_crossentropy", "categorical_accuracy", "mean_squared_error")
-"""Ops that give some threads to each row."""
+LOSSES = ("softmax_crossentropy", "softmax_crossentropy_soft", *PAIRS)
+ACCURACIES = ("categorical_accuracy", "categorical_accuracy_soft", "binary_accuracy")
+
+ROWWISE = (*LOSSES, *ACCURACIES)
+"""Ops that give some threads of a warp to each row."""
 
 ONE_THREAD = (*RATES, "number_of_step")
 """Ops of a few scalars."""

@@ -329,7 +329,7 @@ else:
         What the thread, and those it has met at a barrier, wrote before can be seen by every thread
         that counts the element up later, and by those that this one then meets at a barrier.
         """
-        text = "atom.global.gpu.acq_rel.add.u64 $0, [$1], 1;"
+        text = "atom.acq_rel.gpu.global.add.u64 $0, [$1], 1;"
         return types.int64(array, types.int64), _of_element(INT64, text, "=l,l,~{memory}")
 
     @intrinsic
