@@ -46,9 +46,10 @@ class CudaStep:
     ) -> None:
         self.program = program_of(step, like, rows, dtype, training)
         self.program.fuse_activations()
-        way = many_steps.way_of(self.program.calls, rows, precision, mirror.device)
-        if training and way.name == many_steps.COOPERATIVE:
-            self.program.keep_apart()
+        if training:
+            way = many_steps.way_of(self.program.calls, rows, precision, mirror.device)
+            if way.name == many_steps.COOPERATIVE:
+                self.program.keep_apart()
         self.mirror, self.training, self._precision = mirror, training, precision
         self._idle: list[Linked] = []
 

@@ -378,7 +378,7 @@ def accumulate(type_name: str, threads: int = BLOCK) -> Kernel:
     """Add the sum of `values`, in float64, to the state's float slot `slot`.
 
     With `guard`, a sum that is not finite is not added: it raises the flag that ends the run.
-    So many `threads` of a block do it.
+    The first so many `threads` of a block do it.
     """
     all_of = sum_over("float64", threads)
 

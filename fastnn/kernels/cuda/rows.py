@@ -106,7 +106,7 @@ def _across(threads: int, parts: Sequence[str], merge: Any) -> Any:
 class Rows:
     """Functions on the rows of matrices of one shape, for kernels that all of a grid's threads run.
 
-    In blocks of more threads than `THREADS`, or than a row's, as many of each are meant.
+    Of blocks of more threads than `THREADS`, or than a row has, the first so many run them.
 
     A row that a thread has a share of is told as its `place`: the row's number, the place in memory
     of the share's first column, the number of columns from there to the row's end (0 or less where
@@ -146,7 +146,6 @@ class Rows:
         @device
         def place(matrix):
             rows, columns = matrix.shape
-            # Where a block has more than `THREADS`, the others do something else.
             thread = cuda.blockIdx.x * min(cuda.blockDim.x, most) + cuda.threadIdx.x
             row, first = thread // threads, thread % threads * run
             left = columns - first if row < rows else 0
