@@ -320,8 +320,8 @@ class Sequential(Network):
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print each layer's output shape, its number of weights, and their bytes.
 
-        Of a compiled model on a GPU also which way its steps of training go there, and why: for
-        targets that are labels, where the loss takes any, of batches in memory.
+        Of a compiled model on a GPU also which way its steps of training go there, by a batch's
+        rows, and why; where the loss takes labels, for those.
         """
         super().summary(print_fn)
         in_python = any(layer.in_python for layer in self.layers)
