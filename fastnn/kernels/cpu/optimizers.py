@@ -191,49 +191,93 @@ def weight_average(type_name: str) -> Any:
     return weight_average
 
 
+SGD_BLOCK = 1024
+"""Elements that are looked at, and then updated, while they are in the L1 cache."""
+
+
 def sgd(type_name: str) -> Any:
     """``v = μv − ηg; w += v``; Nesterov's form ``w += μv − ηg`` with the new v (Sutskever 2013).
 
     `velocity` left out stands for no momentum.
     """
-    real = getattr(np, type_name)
-
-    @reduction
-    def plain(w, g, learning_rate):
-        bad = real(0)
-        for i in range(w.size):
-            new = w[i] - learning_rate * g[i]
-            finite = is_finite(new)
-            w[i] = new if finite else w[i]
-            bad += real(0) if finite else real(1)
-        return bad
-
+    real, size, part = getattr(np, type_name), ITEM_BYTES[type_name], view(type_name, 1)
     # A sum of two products: see `exact`.
     velocity_of = exact(sgd_velocity)
 
+    @inlined
+    def moved(g, velocity, learning_rate, momentum, lookahead):
+        """The new velocity, and what is added to w."""
+        new = velocity_of(g, velocity, learning_rate, momentum)
+        # Nesterov: once more along the velocity, from where it leads.
+        return new, velocity_of(g, new, learning_rate, momentum) if lookahead else new
+
+    # Where all is finite, as it is but once, a loop without choices is as fast as memory; one that
+    # leaves elements out LLVM takes one by one (7510 parameters on Sapphire Rapids: 7.6 µs).
+
     @reduction
-    def with_momentum(w, g, velocity, learning_rate, momentum, lookahead):
-        bad = real(0)
+    def plain_is_finite(w, g, learning_rate):
+        nothing = real(0)
         for i in range(w.size):
-            new_velocity = velocity_of(g[i], velocity[i], learning_rate, momentum)
-            # Nesterov: once more along the velocity, from where it leads.
-            ahead = velocity_of(g[i], new_velocity, learning_rate, momentum)
-            new = w[i] + (ahead if lookahead else new_velocity)
-            finite = is_finite(new)
-            w[i] = new if finite else w[i]
-            velocity[i] = new_velocity if finite else velocity[i]
-            bad += real(0) if finite else real(1)
-        return bad
+            nothing += (w[i] - learning_rate * g[i]) * real(0)
+        return nothing == real(0)
+
+    @kernel
+    def plain(w, g, learning_rate):
+        for i in range(w.size):
+            w[i] = w[i] - learning_rate * g[i]
+
+    @kernel
+    def plain_of_finite(w, g, learning_rate):
+        for i in range(w.size):
+            new = w[i] - learning_rate * g[i]
+            if is_finite(new):
+                w[i] = new
+
+    @reduction
+    def with_momentum_is_finite(w, g, velocity, learning_rate, momentum, lookahead):
+        nothing = real(0)
+        for i in range(w.size):
+            _, step = moved(g[i], velocity[i], learning_rate, momentum, lookahead)
+            nothing += (w[i] + step) * real(0)
+        return nothing == real(0)
+
+    @kernel
+    def with_momentum(w, g, velocity, learning_rate, momentum, lookahead):
+        for i in range(w.size):
+            new_velocity, step = moved(g[i], velocity[i], learning_rate, momentum, lookahead)
+            w[i], velocity[i] = w[i] + step, new_velocity
+
+    @kernel
+    def with_momentum_of_finite(w, g, velocity, learning_rate, momentum, lookahead):
+        for i in range(w.size):
+            new_velocity, step = moved(g[i], velocity[i], learning_rate, momentum, lookahead)
+            if is_finite(w[i] + step):
+                w[i], velocity[i] = w[i] + step, new_velocity
 
     @kernel
     def sgd(w, g, velocity, momentum, nesterov, multiplier, state, floats):
         learning_rate = real(floats[slot_of.LEARNING_RATE] * multiplier)
-        if address(velocity) == 0:
-            bad = plain(w, g, learning_rate)
-        else:
-            bad = with_momentum(w, g, velocity, learning_rate, real(momentum), nesterov != 0)
-        if bad > real(0):
-            raise_flag(state)
+        of_velocity, ahead = real(momentum), nesterov != 0
+        for begin in range(0, w.size, SGD_BLOCK):
+            shape = (min(SGD_BLOCK, w.size - begin),)
+            w_part, g_part = (
+                part(address(w) + begin * size, shape),
+                part(address(g) + begin * size, shape),
+            )
+            if address(velocity) == 0:
+                if plain_is_finite(w_part, g_part, learning_rate):
+                    plain(w_part, g_part, learning_rate)
+                else:
+                    plain_of_finite(w_part, g_part, learning_rate)
+                    raise_flag(state)
+                continue
+            v_part = part(address(velocity) + begin * size, shape)
+            numbers = learning_rate, of_velocity, ahead
+            if with_momentum_is_finite(w_part, g_part, v_part, *numbers):
+                with_momentum(w_part, g_part, v_part, *numbers)
+            else:
+                with_momentum_of_finite(w_part, g_part, v_part, *numbers)
+                raise_flag(state)
 
     return sgd
 
