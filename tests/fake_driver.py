@@ -93,8 +93,14 @@ class FakeDriver:
     CUlaunchAttributeID = nvidia.CUlaunchAttributeID
     CUlaunchConfig = nvidia.CUlaunchConfig
 
-    def __init__(self, memory: int = 1 << 24, gpus: int = 1, version: int = 13_000) -> None:
-        self.total, self.gpus, self.version = memory, gpus, version
+    def __init__(
+        self,
+        memory: int = 1 << 24,
+        gpus: int = 1,
+        version: int = 13_000,
+        capability: tuple[int, int] = (9, 0),
+    ) -> None:
+        self.total, self.gpus, self.version, self.capability = memory, gpus, version, capability
         self.lock = threading.RLock()
         self.failing: dict[str, Result] = {}
         self.lost: Result | None = None
@@ -153,8 +159,12 @@ class FakeDriver:
     @of_driver
     def cuDeviceGetAttribute(self, attribute: Any, device: Any) -> int:
         name = attribute.name.removeprefix("CU_DEVICE_ATTRIBUTE_")
-        known = {"COMPUTE_CAPABILITY_MAJOR": 9, "MULTIPROCESSOR_COUNT": PROCESSORS}
-        return known.get(name, 1 if name == "COOPERATIVE_LAUNCH" else 0)
+        major, minor = self.capability
+        known = {
+            "COMPUTE_CAPABILITY_MAJOR": major, "COMPUTE_CAPABILITY_MINOR": minor,
+            "MULTIPROCESSOR_COUNT": PROCESSORS, "COOPERATIVE_LAUNCH": 1,
+        }  # fmt: skip
+        return known[name]
 
     @of_driver
     def cuDevicePrimaryCtxRetain(self, device: Any) -> Any:

@@ -446,6 +446,7 @@ def test_a_forked_process_is_told_of_the_fork(
     [
         (FakeDriver(gpus=0), r"no usable GPU \(CUDA_ERROR_NO_DEVICE\)"),
         (FakeDriver(version=12_080), r"is for CUDA 12\.8, CUDA 13 is needed"),
+        (FakeDriver(capability=(7, 5)), r"of compute capability 7\.5, 8\.0 is needed"),
     ],
 )
 def test_what_is_missing_is_said(

@@ -29,6 +29,9 @@ from fastnn.kernels.cuda.launch import Launch
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+LEAST_CAPABILITY = (8, 0)
+"""The compute capability that kernels' copies past the registers and tensor cores need."""
+
 OLDEST_DRIVER = 13_000
 """The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
 
@@ -108,6 +111,18 @@ class CudaGraph:
                 ask(launch, executable, stream)
 
 
+def capability_of(handle: Any) -> tuple[int, ...]:
+    """The compute capability of one of the driver's devices."""
+    attribute = driver.CUdevice_attribute
+    return tuple(
+        int(ask(driver.cuDeviceGetAttribute, each, handle))
+        for each in (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+    )
+
+
 class CudaDevice:
     """A GPU; see `Device`.
 
@@ -132,16 +147,14 @@ class CudaDevice:
         self.dlpack_device = dlpack.CUDA, number
         self.name = ask(driver.cuDeviceGetName, 128, handle).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
-        major, minor, processors, runs_at_once = (
+        processors, runs_at_once = (
             int(ask(driver.cuDeviceGetAttribute, each, handle))
             for each in (
-                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
                 attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
                 attribute.CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH,
             )
         )
-        self.capability, self._processors = (major, minor), processors
+        self.capability, self._processors = capability_of(handle), processors
         self.grid = processors * runs_at_once, cooperative.TILES[0].threads
         self._primary = ask(driver.cuDevicePrimaryCtxRetain, handle)
         flag = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)

@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 from functools import cache
 
-from fastnn.engine.cuda.device import Device, lost, simulated
+from fastnn.engine.cuda.device import CudaError, Device, lost, simulated
 
 INSTALL = 'pip install "fastnn[cuda]"'
 PACKAGES = {"numba-cuda": (0, 30), "cuda-bindings": (13,)}
@@ -42,7 +42,7 @@ def _driver_problem() -> str | None:
     """What there is to say of driver and GPU; None where both are there."""
     from cuda.bindings import driver
 
-    from fastnn.engine.cuda.driver import OLDEST_DRIVER
+    from fastnn.engine.cuda.driver import LEAST_CAPABILITY, OLDEST_DRIVER, ask, capability_of
 
     try:
         (status,) = driver.cuInit(0)
@@ -57,6 +57,16 @@ def _driver_problem() -> str | None:
         major, minor = version // 1000, version % 1000 // 10
         return (
             f"the NVIDIA driver is for CUDA {major}.{minor}, CUDA 13 is needed: update the driver"
+        )
+    try:
+        capability = capability_of(ask(driver.cuDeviceGet, 0))
+    except CudaError:
+        return None  # of a context that has ended, which `open_device` says
+    if capability < LEAST_CAPABILITY:
+        found, wanted = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
+        return (
+            f"the GPU is of compute capability {found}, {wanted} is needed: "
+            "CUDA_VISIBLE_DEVICES may choose another"
         )
     return None
 
