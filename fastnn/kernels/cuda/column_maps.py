@@ -2,7 +2,8 @@
 
 What belongs to a column is computed once a thread and stays in registers. `across` neighbouring
 threads of a block have neighbouring columns, 16 bytes each where rows allow; the others of the
-block have the rows below. Blocks lie side by side along y, and below each other along x.
+block have the rows below. Blocks lie side by side along x, of which there may be any number, and
+below each other along y.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROWS_EACH = 4
 
 
 class Grid(NamedTuple):
-    """Blocks along the rows and along the columns; threads of a block side by side, and in all."""
+    """Blocks along the columns and along the rows; threads of a block side by side, and in all."""
 
     blocks: tuple[int, int]
     across: int
@@ -42,7 +43,7 @@ def grid_over(rows: int, units: int, each: int = ROWS_EACH) -> Grid:
     side_by_side = max(1, -(-units // across))
     below = -(-rows // (threads // across * each))
     most = max(1, MOST_BLOCKS // side_by_side)
-    return Grid((max(1, min(below, most)), side_by_side), across, threads)
+    return Grid((side_by_side, max(1, min(below, most))), across, threads)
 
 
 def place_and_row(across: int) -> Any:
@@ -51,9 +52,9 @@ def place_and_row(across: int) -> Any:
     @device
     def place_and_row():
         down = cuda.blockDim.x // across
-        place = cuda.threadIdx.x % across + cuda.blockIdx.y * across
-        row = cuda.threadIdx.x // across + cuda.blockIdx.x * down
-        return place, row, cuda.gridDim.x * down
+        place = cuda.threadIdx.x % across + cuda.blockIdx.x * across
+        row = cuda.threadIdx.x // across + cuda.blockIdx.y * down
+        return place, row, cuda.gridDim.y * down
 
     return place_and_row
 

@@ -139,9 +139,9 @@ def sparse_backward_kernel(type_name: str, source_type: str) -> Kernel:
         def sparse_backward_kernel(dw, db, values, columns, starts, order, dy, first):
             (inputs, outputs), rows = dw.shape, dy.shape[0]
             to, slope = flat(address(dw), (dw.size,)), flat(address(dy), (dy.size,))
-            begin = inputs * cuda.blockIdx.x // cuda.gridDim.x
-            end = inputs * (cuda.blockIdx.x + 1) // cuda.gridDim.x
-            j = (cuda.blockIdx.y * WARP + cuda.threadIdx.x) * run
+            begin = inputs * cuda.blockIdx.y // cuda.gridDim.y
+            end = inputs * (cuda.blockIdx.y + 1) // cuda.gridDim.y
+            j = (cuda.blockIdx.x * WARP + cuda.threadIdx.x) * run
             totals = cuda.local.array(run, item, alignment=16)
             for k in range(run):
                 totals[k] = zero
@@ -151,7 +151,7 @@ def sparse_backward_kernel(type_name: str, source_type: str) -> Kernel:
             for base in range(0, rows, WARP):
                 add_rows(to, slope, values, columns, starts, order, first, base, rows, begin, end,
                          j, outputs)  # fmt: skip
-            if given(db) and cuda.blockIdx.x == 0 and j < outputs:
+            if given(db) and cuda.blockIdx.y == 0 and j < outputs:
                 for i in range(rows):
                     add(totals, one, slope, i * outputs + j)
                 for k in range(run):
@@ -163,6 +163,6 @@ def sparse_backward_kernel(type_name: str, source_type: str) -> Kernel:
         wide = is_wide(type_name, aligned, lengths["O"])
         across = -(-lengths["O"] // (WARP * (lanes if wide else 1)))
         down = min(-(-lengths["I"] // FEWEST_INPUTS), max(1, MOST_BLOCKS // across))
-        return Launch((max(1, down), max(1, across)), WARP, (int(wide),))
+        return Launch((max(1, across), max(1, down)), WARP, (int(wide),))
 
     return Kernel(make, launch)
