@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn.engine import cpu
 from fastnn.engine.cuda import blas
 from fastnn.engine.cuda.device import Launched, Work, at_most, launch_of
+from fastnn.engine.cuda.workspace import workspace_bytes, workspace_for
 from fastnn.engine.operands import Call
 from fastnn.kernels import state as s
 from fastnn.kernels.cuda.launch import Launch
@@ -50,11 +51,13 @@ def launch(
     flag: int = 0,
     precision: str = "fp32",
     by_library: bool = False,
+    like: Launch | None = None,
 ) -> Done:
     """Launch an example's op, at position 0, in that phase, where that flag has been raised.
 
     Factors of products may be rounded to that precision, or the library may multiply them.
-    Where the kernel takes any grid, of at most so many `blocks` along x and so many `threads`.
+    Where the kernel takes any grid, of at most so many `blocks` along x and so many `threads`; or
+    `like` a launch for more rows.
     """
     watched = {n: Watched(v, shift) for n, v in example.inputs.items() if v is not None}
     for name, value in example.expected().items():
@@ -84,7 +87,7 @@ def launch(
 
     def launched(call: Call) -> Launched:
         words = call.integers(address_of, without_product)
-        how = _launch(call, example.rows, aligned, precision)
+        how = like or _launch(call, example.rows, aligned, precision)
         how = at_most(call.key, how, blocks, threads)
         return Launched(call.key, how, [*words, phase, 0, state_memory.address])
 
@@ -95,6 +98,8 @@ def launch(
         assert product is not None
         assert device.library.supports(product)
         work = [product, *([] if rest is None else [launched(rest)])]
+    size = workspace_bytes(work)
+    memory["workspace"] = workspace_for(device, state_memory.address, size)
     device.prepare(work).run()
     for name, w in watched.items():
         device.read(memory[name].address, w.block)

@@ -14,6 +14,7 @@ pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import cuda_cases
 from fastnn.engine.cuda.simulated import SimulatedDevice
+from fastnn.kernels.cuda import product, shared_sums
 from fastnn.kernels.cuda.adapter import has_kernel
 from fastnn.kernels.signatures import signature
 from kernel_cases import CASES, DTYPES, Draw, assert_same_bits
@@ -70,6 +71,22 @@ def test_deep_products_are_summed_up_by_groups(
 ) -> None:
     sizes = {"N": 3, "I": 4, "O": 5} | {depth: length}
     cuda_cases.check(device, CASES[name](Draw(name, dtype, length, sizes)))
+
+
+@of_both_types
+@pytest.mark.parametrize("columns", [5, 40])
+def test_a_kernels_gradient_that_blocks_have_parts_of(
+    device: Any, monkeypatch: Any, dtype: str, columns: int
+) -> None:
+    """More parts than one block adds up, some of them without rows, of one tile or two."""
+    monkeypatch.setattr(product, "LEAST_DEPTH", 6)
+    monkeypatch.setattr(shared_sums, "FAN", 2)
+    example = CASES["dense_backward_kernel"](
+        Draw("dense_backward_kernel", dtype, 5, {"N": 31, "I": 4, "O": columns})
+    )
+    assert cuda_cases.launch_for(example).launch.blocks == (5 if columns == 5 else 10, 1)
+    cuda_cases.check(device, example)
+    assert_same_bits(*(cuda_cases.run(device, example) for _ in range(2)))
 
 
 @pytest.mark.parametrize(("name", "without"), OPTIONAL)

@@ -59,10 +59,10 @@ def test_rows_whose_length_no_operand_tells(device: Any, dtype: str) -> None:
 
 
 @of_both_types
-@pytest.mark.parametrize(("rows", "columns"), [(150, 3), (70, 40), (40, 300)])
+@pytest.mark.parametrize(("rows", "columns"), [(150, 3), (70, 40), (40, 300), (9, 1100)])
 @pytest.mark.parametrize("without", ["", "sums"])
 def test_slices_of_a_batch(device: Any, dtype: str, rows: int, columns: int, without: str) -> None:
-    """Several slices; columns of more than a warp; a slice of more than one chunk."""
+    """Several slices; columns of more than a warp; a slice of more than one chunk, or block."""
     example = drawn("layer_normalization_backward", dtype, without, N=rows, C=columns)
     cuda_cases.check(device, example)
 
@@ -73,6 +73,27 @@ def test_columns_of_many_rows(device: Any, dtype: str, rows: int, columns: int) 
     for name in ("batch_statistics", "batch_normalization_parameters"):
         cuda_cases.check(device, drawn(name, dtype, N=rows, C=columns))
     cuda_cases.check(device, drawn("prelu_sums", dtype, N=rows, F=columns))
+
+
+@pytest.mark.parametrize(("rows", "columns", "parts"), [(771, 3, 3), (520, 33, 2)])
+def test_columns_of_rows_cut_into_parts(device: Any, rows: int, columns: int, parts: int) -> None:
+    """Of what the blocks have, the last one makes the same bits every time."""
+    example = drawn("batch_statistics", "float32", N=rows, C=columns)
+    assert cuda_cases.launch_for(example).launch.blocks == (-(-columns // 32), parts)
+    cuda_cases.check(device, example)
+    assert_same_bits(*(cuda_cases.run(device, example) for _ in range(2)))
+
+
+def test_fewer_rows_than_parts(device: Any) -> None:
+    """The last batch of an epoch: blocks without a row have sums of 0."""
+    for name, rows, columns in (
+        ("batch_statistics", 780, 3),
+        ("layer_normalization_backward", 30, 1100),
+    ):
+        example, whole = (drawn(name, "float32", N=n, C=columns) for n in (1, rows))
+        how = cuda_cases.launch_for(whole).launch
+        assert how.blocks[1] > 2
+        cuda_cases.check(device, example, like=how)
 
 
 @pytest.mark.parametrize("rows", [3, 100])

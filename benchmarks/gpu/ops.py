@@ -87,6 +87,7 @@ def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str
 
     from fastnn.engine.cuda import opening
     from fastnn.engine.cuda.device import Launched, launch_of
+    from fastnn.engine.cuda.workspace import workspace_bytes, workspace_for
     from fastnn.engine.operands import Call
     from fastnn.kernels import state as s
     from fastnn.kernels.cuda.slots import STATE_SLOTS
@@ -112,7 +113,8 @@ def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str
     state_memory = device.allocate(state.nbytes)
     device.write(state_memory.address, state)
     launch = launch_of(call.key, dict(lengths) | {"N": rows}, True, precision)
-    held, launches = [], []
+    held: list[Any] = []
+    launches = []
     for _ in range(sets):
         places = {id(array): device.allocate(max(array.nbytes, 1)) for array in arrays.values()}
         for array in arrays.values():
@@ -125,6 +127,7 @@ def measured(name: str, lengths: dict[str, int], simulated: bool, precision: str
 
         words = call.integers(address_of, lambda _: 0, rows=rows)
         launches.append(Launched(call.key, launch, [*words, 0, 0, state_memory.address]))
+    held.append(workspace_for(device, state_memory.address, workspace_bytes(launches)))
     graph = device.prepare(launches)
     if simulated:
         graph.run()

@@ -14,6 +14,7 @@ from fastnn.engine.cuda import blas, many_steps
 from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
 from fastnn.engine.cuda.many_steps import lengths_of
 from fastnn.engine.cuda.mirror import Mirror
+from fastnn.engine.cuda.workspace import workspace_bytes, workspace_for
 from fastnn.engine.fusion import activation_of
 from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Buffer, Program
@@ -58,6 +59,7 @@ class Linked:
         self._precision = precision
         self._arena = self.device.allocate(max(program.arena_bytes, 1))
         self._state = self.device.allocate(8 * STATE_SLOTS)
+        self._workspace = workspace_for(self.device, self._state.address, 0)
         self._steps_at_once = 1
         self._held: dict[str, Memory] = {}
         self._bound: dict[str, Bound] = {}
@@ -90,8 +92,11 @@ class Linked:
         launches = self._launches()
         together = self._in_one(launches)
         self._steps_at_once = 1 if together is None else STEPS
+        by_library = self._launches(whole=True) if together is None else launches
+        wanted = workspace_bytes([*launches, *by_library])
+        if wanted > self._workspace.size:
+            self._workspace = workspace_for(self.device, self._state.address, wanted)
         graph = self.device.prepare(launches if together is None else [together], report)
-        by_library = launches if together else self._launches(whole=True)
         if by_library == launches:
             return graph, graph
         return graph, self.device.prepare(by_library, report)

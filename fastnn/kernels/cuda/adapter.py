@@ -9,8 +9,9 @@ of them began before it was raised is chance, and the others would wait for them
 
 A kernel asks by the names of its parameters for operands, for dimensions (``N``: the batch's rows),
 and for ``state`` and ``floats``, ``phase``, ``position``, ``first`` (the batch's first row in the
-epoch's order), and ``staged`` (shared memory, where the ops of one kernel share some). An array of
-an op whose parts are "elements" is one-dimensional.
+epoch's order), ``workspace`` (the address of memory for what blocks have parts of), and ``staged``
+(shared memory, where the ops of one kernel share some). An array of an op whose parts are
+"elements" is one-dimensional.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from fastnn.kernels.cuda.launch import Kernel
 from fastnn.kernels.cuda.memory import anew, view
 from fastnn.kernels.cuda.parts import Part, PartCall, calls_of
 from fastnn.kernels.cuda.ptx import look
-from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS
+from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS, WORKSPACE
 from fastnn.kernels.cuda.steps import entry_of_step
 from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.signatures import ITEM_BYTES, Operand, Signature, signature
@@ -120,7 +121,7 @@ def _arguments(
     type_of = {"T": element_types[0], "S": element_types[-1]}
     known = {name: name for name in ("state", "floats", "N")}
     known |= {name: own[name] for name in (*op.dimensions, "phase", "position")}
-    known |= {"first": f"state[{s.FIRST}]", "staged": "0"}
+    known |= {"first": f"state[{s.FIRST}]", "workspace": f"state[{WORKSPACE}]", "staged": "0"}
     for operand in op.arrays:
         known[operand.name] = _array(op, operand, type_of.get(operand.type, operand.type), own)
     for scalar in op.scalars:

@@ -9,8 +9,8 @@ from numba import types
 
 from fastnn.kernels.columns import COLUMNS, Columns
 from fastnn.kernels.cuda.column_maps import over_columns
-from fastnn.kernels.cuda.column_sums import column_of_thread, column_sums, launch_for
-from fastnn.kernels.cuda.launch import THREADS, Kernel
+from fastnn.kernels.cuda.column_sums import column_sums, launch_for
+from fastnn.kernels.cuda.launch import THREADS, Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, view
 from fastnn.kernels.cuda.target import cuda, device
 
@@ -65,15 +65,14 @@ def term(i, column, dx, dy, x, {arguments}):
     own = ", ".join(f"{w}[own]" for w in weights)
     results = "\n".join(f"        {dw}[column] = totals[{i}]" for i, dw in enumerate(gradients))
     text = f"""
-def backward(dx, {", ".join([*gradients, "dy", "x", *weights])}):
+def backward(dx, {", ".join([*gradients, "dy", "x", *weights])}, state, workspace):
     rows, columns = x.shape
     totals = cuda.local.array({line.parameters}, float64)
     own = cuda.blockIdx.x * across + cuda.threadIdx.x % across
     own = own if own < columns else 0
-    sums(totals, rows, columns, flat(address(dx), (dx.size,)), flat(address(dy), (dy.size,)),
-         flat(address(x), (x.size,)), {own})
-    column = column_of_thread(across)
-    if 0 <= column < columns:
+    column = sums(totals, rows, columns, state, workspace, flat(address(dx), (dx.size,)),
+                  flat(address(dy), (dy.size,)), flat(address(x), (x.size,)), {own})
+    if column >= 0:
 {results}
 """
 
@@ -82,7 +81,6 @@ def backward(dx, {", ".join([*gradients, "dy", "x", *weights])}):
             names = {
                 "across": across,
                 "address": address,
-                "column_of_thread": column_of_thread,
                 "cuda": cuda,
                 "flat": view(type_name, 1),
                 "float64": types.float64,
@@ -90,9 +88,10 @@ def backward(dx, {", ".join([*gradients, "dy", "x", *weights])}):
             }
             return _made(text, "backward", names)
 
-        return Kernel(
-            make, lambda lengths, aligned: launch_for(lengths["N"], lengths["F"], THREADS)
-        )
+        def launch(lengths: Lengths, aligned: bool) -> Launch:
+            return launch_for(lengths["N"], lengths["F"], line.parameters, THREADS)
+
+        return Kernel(make, launch)
 
     return factory
 

@@ -41,7 +41,7 @@ from fastnn.kernels.cuda.parts import (
     Part,
     PartCall,
 )
-from fastnn.kernels.cuda.product import Tile, grid_of, shared_size, tile_for
+from fastnn.kernels.cuda.product import Tile, blocks_of, shared_size, tile_for
 from fastnn.kernels.cuda.ptx import arrive, look, tell
 from fastnn.kernels.cuda.rows import THREADS as THREADS_OF_ROWS
 from fastnn.kernels.cuda.slots import FLAG, GENERATION, LATE_FLAG, STATE_SLOTS, WAITING
@@ -102,9 +102,8 @@ def part_of(
         tiles = tiles_of(grid[1])
         rows, columns, depth = (lengths[letter] for letter in PRODUCTS[name])
         place = tile_for(tiles, rows, columns, depth)
-        down, across = grid_of(tiles[place], rows, columns)
         constants = place, wide, more[1] if more else 0
-        return Part(name, element_types, constants), down * across
+        return Part(name, element_types, constants), blocks_of(tiles[place], rows, columns)
     threads = launch.blocks[0] * launch.threads
     if name in ROWWISE:
         blocks = -(-threads // min(grid[1], THREADS_OF_ROWS))

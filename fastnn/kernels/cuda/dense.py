@@ -13,27 +13,46 @@ from fastnn.kernels.bits import float64_from_bits
 from fastnn.kernels.cuda import tensor
 from fastnn.kernels.cuda.launch import FOLLOWING, PRECISIONS, Kernel, Launch, Lengths
 from fastnn.kernels.cuda.memory import address, given, view
-from fastnn.kernels.cuda.product import Tile, grid_of, is_wide, product, tile_for, tiles_of
+from fastnn.kernels.cuda.product import (
+    Tile,
+    blocks_of,
+    is_wide,
+    parts_of,
+    product,
+    tile_for,
+    tiles_of,
+)
 from fastnn.kernels.cuda.target import device
+from fastnn.kernels.signatures import ITEM_BYTES
 
 
 def _kernel(
-    type_name: str, make: Callable[..., Any], rows: str, columns: str, depth: str
+    type_name: str,
+    make: Callable[..., Any],
+    rows: str,
+    columns: str,
+    depth: str,
+    in_parts: bool = False,
 ) -> Kernel:
     """A kernel that is one product of so many rows, columns and depth.
 
     ``make(product, activation)`` is its device function: all that `product` is still to be told is
-    how the factors lie, and what follows, `activation` among it, if it is not None.
+    how the factors lie, and what follows, `activation` among it, if it is not None. `in_parts`:
+    blocks may share the depth.
     """
     tiles = tiles_of(type_name)
 
     def launched(
         tiles: Sequence[Tile] | Sequence[tensor.Tile], lengths: Lengths, aligned: bool, *more: int
     ) -> Launch:
-        place = tile_for(tiles, lengths[rows], lengths[columns], lengths[depth])
+        of_c = lengths[rows], lengths[columns]
+        place = tile_for(tiles, *of_c, lengths[depth], in_parts)
         tile, wide = tiles[place], is_wide(type_name, aligned, lengths["I"], lengths["O"])
-        blocks = grid_of(tile, lengths[rows], lengths[columns])
-        return Launch(blocks, tile.threads, (place, int(wide), *more))
+        blocks = blocks_of(tile, *of_c)
+        parts = parts_of(blocks, lengths[depth]) if in_parts else 1
+        numbers = tile.rows * tile.columns + tile.group
+        workspace = ITEM_BYTES[type_name] * numbers * blocks * parts if parts > 1 else 0
+        return Launch((blocks * parts, 1), tile.threads, (place, int(wide), *more), workspace)
 
     def rounded(lengths: Lengths, aligned: bool, precision: str) -> Launch:
         own_tiles = tensor.ROUNDED[precision].tiles
@@ -95,7 +114,7 @@ def dense_forward(type_name: str) -> Kernel:
             (N, columns), depth = y.shape, x.shape[1]
             multiply(flat(address(y), (N * columns,)), flat(address(x), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, b, b, b,
-                     (relu, real(float64_from_bits(finish))), staged)  # fmt: skip
+                     (relu, real(float64_from_bits(finish))), staged, 0, 0)  # fmt: skip
 
         return dense_forward
 
@@ -130,7 +149,7 @@ def dense_backward_input(type_name: str) -> Kernel:
             (N, columns), depth = dx.shape, dy.shape[1]
             multiply(flat(address(dx), (N * columns,)), flat(address(dy), (N * depth,)),
                      flat(address(w), (depth * columns,)), N, columns, depth, gate, gate, gate,
-                     real(float64_from_bits(finish)), staged)  # fmt: skip
+                     real(float64_from_bits(finish)), staged, 0, 0)  # fmt: skip
 
         return dense_backward_input
 
@@ -146,15 +165,15 @@ def dense_backward_kernel(type_name: str) -> Kernel:
         return value
 
     def make(product: Callable[..., Any], _: None) -> Any:
-        multiply = product(False, False, finish, with_sums=True)
+        multiply = product(False, False, finish, in_parts=True)
 
         @device
-        def dense_backward_kernel(dw, db, x, dy, staged):
+        def dense_backward_kernel(dw, db, x, dy, staged, state, workspace):
             (rows, columns), depth = dw.shape, dy.shape[0]
             multiply(flat(address(dw), (rows * columns,)), flat(address(x), (depth * rows,)),
                      flat(address(dy), (depth * columns,)), rows, columns, depth, db, db, db,
-                     0, staged)  # fmt: skip
+                     0, staged, state, workspace)  # fmt: skip
 
         return dense_backward_kernel
 
-    return _kernel(type_name, make, "I", "O", "N")
+    return _kernel(type_name, make, "I", "O", "N", in_parts=True)

@@ -32,6 +32,10 @@ class Launch(NamedTuple):
         Of a block.
     constants : tuple of int
         What the kernel is compiled for beside its element types.
+    workspace : int
+        Bytes of device memory that its blocks lay down partial results in.
+    shared : int
+        Bytes of shared memory of a block, beside those that the kernel names itself.
     at_once : bool
         Whether all blocks run at once, so that they may wait for each other.
     """
@@ -39,6 +43,8 @@ class Launch(NamedTuple):
     blocks: tuple[int, int]
     threads: int
     constants: tuple[int, ...] = ()
+    workspace: int = 0
+    shared: int = 0
     at_once: bool = False
 
 

@@ -1,8 +1,12 @@
 """Normalisation of rows: the same numbers as the CPU's, see there.
 
 On the way forth a row is held in the registers of a group of threads, so that it is read once. On
-the way back, where sums down a slice of the batch are wanted too, a block has a slice: it goes
-through chunks of its rows, which stay in the processor's cache, first along them and then down.
+the way back, where sums down a slice of the batch are wanted too, some blocks share a slice: each
+goes through chunks of its rows, which stay in the processor's cache, first along them and then
+down; what the blocks of a slice have is added up by the last of them to end.
+
+Predicted, not measured, for the way back of 8,192 rows of 1,024 float32: x, dy and dx are 100 MB,
+23 µs at 4.3 TB/s, by 16 slices of 16 blocks; their partial sums are 4 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ from fastnn.kernels.cuda.launch import (
     power_of_two,
 )
 from fastnn.kernels.cuda.memory import address, copy_wide, given, lanes_of, view
-from fastnn.kernels.cuda.product import is_wide
+from fastnn.kernels.cuda.product import ENOUGH_BLOCKS, is_wide
+from fastnn.kernels.cuda.shared_sums import comes_last, rows_of_part
+from fastnn.kernels.cuda.slots import ARRIVALS
 from fastnn.kernels.cuda.target import cuda, device, unrolled
 from fastnn.kernels.normalization import KEPT, slices_of
 from fastnn.kernels.signatures import ITEM_BYTES
@@ -42,6 +48,9 @@ CHUNK_BYTES = 1 << 17
 
 FEWEST_ROWS, MOST_ROWS = 8, 64
 """Rows of a chunk."""
+
+SHARED_BLOCKS = 2 * ENOUGH_BLOCKS
+"""Blocks that slices of a batch are shared by, at most."""
 
 
 def _columns(lengths: Lengths) -> int:
@@ -217,6 +226,7 @@ def layer_normalization_backward(type_name: str) -> Kernel:
         run, total, down = lanes if wide else 1, sum_over(type_name, size), threads // across
         fetch_or = _fetching_or(run)
         fold_totals, line_size = fold(across, threads, 2), 2 * chunk
+        sums_of = view("float64", 1)
 
         @device
         def means(x, dy, at, limit, lane, columns, gamma, mean, factor, shift):
@@ -275,8 +285,11 @@ def layer_normalization_backward(type_name: str) -> Kernel:
             totals[0], totals[1] = of_gamma, of_beta
 
         @device
-        def down_columns(sums, k, lines, dx, x, dy, kept, gamma, begin, count, columns, begun):
-            """The same of all columns; what `sums` has of slice k, if it has begun, is added to."""
+        def down_columns(sums, at, lines, dx, x, dy, kept, gamma, begin, count, columns, begun):
+            """The same of all columns; what `sums` has from `at` on, if it has begun, is added to.
+
+            The sums of dy·x̂ stand there for all columns, followed by those of dy.
+            """
             totals = cuda.local.array(2, float64)
             for first in range(0, columns, across):
                 column = first + cuda.threadIdx.x % across
@@ -288,29 +301,61 @@ def layer_normalization_backward(type_name: str) -> Kernel:
                 if summing:
                     fold_totals(totals)
                     if cuda.threadIdx.x < across and column < columns:
-                        before = sums[2 * k, column] if begun else 0.0
-                        sums[2 * k, column] = before + totals[0]
-                        before = sums[2 * k + 1, column] if begun else 0.0
-                        sums[2 * k + 1, column] = before + totals[1]
+                        own = at + column
+                        sums[own] = (sums[own] if begun else 0.0) + totals[0]
+                        own += columns
+                        sums[own] = (sums[own] if begun else 0.0) + totals[1]
 
         @device
-        def layer_normalization_backward(sums, dx, dy, x, kept, gamma, columns):
-            lines, rows, k = cuda.shared.array(line_size, item), x.size // columns, cuda.blockIdx.x
+        def add_up_parts(sums, at, laid, first, length, parts):
+            """Write the sums of what some blocks laid down, `length` numbers each, from `at` on."""
+            for place in range(cuda.threadIdx.x, length, threads):
+                total = 0.0
+                for part in range(parts):
+                    total += laid[first + part * length + place]
+                sums[at + place] = total
+
+        @device
+        def take_rows(sums, at, dx, dy, x, kept, gamma, begin, end, step, columns):
+            """Do a block's rows, from `begin` to `end`, chunk by chunk, each a step further on."""
+            lines = cuda.shared.array(line_size, item)
+            for row in range(begin, end, step):
+                count = min(chunk, end - row)
+                along_rows(lines, x, dy, kept, gamma, row, count, columns)
+                cuda.syncthreads()
+                down_columns(sums, at, lines, dx, x, dy, kept, gamma, row, count, columns,
+                             row > begin)  # fmt: skip
+                cuda.syncthreads()
+
+        @device
+        def layer_normalization_backward(sums, dx, dy, x, kept, gamma, columns, state, workspace):
+            rows, k, parts = x.size // columns, cuda.blockIdx.x, cuda.gridDim.y
             to, source = flat(address(dx), (x.size,)), flat(address(x), (x.size,))
             slope, of_rows = flat(address(dy), (x.size,)), flat(address(kept), (kept.size,))
-            if summing:
-                slices, step = slices_of(rows), chunk
-                begin = rows * k // slices if k < slices else 0
-                end = rows * (k + 1) // slices if k < slices else 0
-            else:
-                begin, end, step = k * chunk, rows, cuda.gridDim.x * chunk
-            for at in range(begin, end, step):
-                count = min(chunk, end - at)
-                along_rows(lines, source, slope, of_rows, gamma, at, count, columns)
-                cuda.syncthreads()
-                down_columns(sums, k, lines, to, source, slope, of_rows, gamma, at, count, columns,
-                             at > begin)  # fmt: skip
-                cuda.syncthreads()
+            if not summing:
+                take_rows(to, 0, to, slope, source, of_rows, gamma, k * chunk, rows,
+                          cuda.gridDim.x * chunk, columns)  # fmt: skip
+                return
+            slices, length = slices_of(rows), 2 * columns
+            of_slices = sums_of(address(sums), (sums.size,))
+            if k >= slices:
+                return
+            begin, end = rows * k // slices, rows * (k + 1) // slices
+            if parts == 1:
+                take_rows(of_slices, k * length, to, slope, source, of_rows, gamma, begin, end,
+                          chunk, columns)  # fmt: skip
+                return
+            laid = sums_of(workspace, (cuda.gridDim.x * parts * length,))
+            first = k * parts * length
+            own = first + cuda.blockIdx.y * length
+            shift, count = rows_of_part(cuda.blockIdx.y, parts, end - begin)
+            if count == 0:
+                for place in range(cuda.threadIdx.x, length, threads):
+                    laid[own + place] = 0.0
+            take_rows(laid, own, to, slope, source, of_rows, gamma, begin + shift,
+                      begin + shift + count, chunk, columns)  # fmt: skip
+            if comes_last(state, ARRIVALS + k, parts):
+                add_up_parts(of_slices, k * length, laid, first, length, parts)
 
         return layer_normalization_backward
 
@@ -328,9 +373,13 @@ def layer_normalization_backward(type_name: str) -> Kernel:
         threads = power_of_two(columns * min(rows, chunk) // 8, WARP, MOST_THREADS)
         across = power_of_two(columns, 1, threads)
         size = power_of_two(columns // (lanes if wide else 1), 1, WARP)
-        blocks = slices_of(rows) if summing else min(-(-rows // chunk), MOST_BLOCKS)
         constants = (int(summing), size, int(wide), chunk, across, threads)
-        return Launch((max(1, blocks), 1), threads, constants)
+        if not summing:
+            return Launch((max(1, min(-(-rows // chunk), MOST_BLOCKS)), 1), threads, constants)
+        slices = max(1, slices_of(rows))
+        parts = max(1, min(rows // (slices * chunk), SHARED_BLOCKS // slices))
+        workspace = 16 * columns * slices * parts if parts > 1 else 0
+        return Launch((slices, parts), threads, constants, workspace)
 
     return Kernel(make, launch)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cuda.column_maps import over_columns
-from fastnn.kernels.cuda.column_sums import column_of_thread, column_sums, launch_for
+from fastnn.kernels.cuda.column_sums import column_sums, launch_for
 from fastnn.kernels.cuda.launch import Kernel, Launch, Lengths
 from fastnn.kernels.cuda.maps import over_elements
 from fastnn.kernels.cuda.memory import address, given, view
@@ -24,8 +24,8 @@ float64 = types.float64
 
 
 def _sums_launch(lengths: Lengths, aligned: bool) -> Launch:
-    """A launch of sums down the columns of x (N, F)."""
-    return launch_for(lengths["N"] * lengths["F"] // lengths["C"], lengths["C"])
+    """A launch of two sums down the columns of x (N, F)."""
+    return launch_for(lengths["N"] * lengths["F"] // lengths["C"], lengths["C"], 2)
 
 
 def batch_statistics(type_name: str) -> Kernel:
@@ -50,15 +50,14 @@ def batch_statistics(type_name: str) -> Kernel:
         sums = column_sums(across, threads, 2, term)
 
         @device
-        def batch_statistics(mean, low, variance, x):
+        def batch_statistics(mean, low, variance, x, state, workspace):
             columns = mean.size
             rows, rows_of = x.size // columns, flat(address(x), (x.size,))
             totals = cuda.local.array(2, float64)
             own = cuda.blockIdx.x * across + cuda.threadIdx.x % across
             near = first_mean(rows_of, rows, columns, own) if own < columns else real(0)
-            sums(totals, rows, columns, rows_of, near)
-            column = column_of_thread(across)
-            if 0 <= column < columns:
+            column = sums(totals, rows, columns, state, workspace, rows_of, near)
+            if column >= 0:
                 distance = totals[0] / rows
                 exact = np.float64(near) + distance
                 rounded = real(exact)
@@ -85,15 +84,16 @@ def batch_normalization_parameters(type_name: str) -> Kernel:
         sums = column_sums(across, threads, 2, term)
 
         @device
-        def batch_normalization_parameters(dgamma, dbeta, dy, x, mean, low, variance, epsilon):
+        def batch_normalization_parameters(dgamma, dbeta, dy, x, mean, low, variance, epsilon,
+                                           state, workspace):  # fmt: skip
             columns = mean.size
             totals = cuda.local.array(2, float64)
             own = cuda.blockIdx.x * across + cuda.threadIdx.x % across
             near = mean[own] if own < columns else real(0)
-            sums(totals, x.size // columns, columns, flat(address(dy), (dy.size,)),
-                 flat(address(x), (x.size,)), near)  # fmt: skip
-            column = column_of_thread(across)
-            if 0 <= column < columns:
+            column = sums(totals, x.size // columns, columns, state, workspace,
+                          flat(address(dy), (dy.size,)), flat(address(x), (x.size,)),
+                          near)  # fmt: skip
+            if column >= 0:
                 products = totals[1] - np.float64(low[column]) * totals[0]
                 root = math.sqrt(np.float64(variance[column]) + epsilon)
                 dgamma[column], dbeta[column] = real(products / root), real(totals[0])

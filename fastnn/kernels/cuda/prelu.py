@@ -9,7 +9,7 @@ from numba import types
 
 from fastnn.kernels.activations import leaky_relu, leaky_relu_derivative
 from fastnn.kernels.cuda.column_maps import over_columns
-from fastnn.kernels.cuda.column_sums import column_of_thread, column_sums, launch_for
+from fastnn.kernels.cuda.column_sums import column_sums, launch_for
 from fastnn.kernels.cuda.groups import WARP, sum_over
 from fastnn.kernels.cuda.launch import THREADS, Kernel, Launch, Lengths, in_blocks, power_of_two
 from fastnn.kernels.cuda.memory import address, given, view
@@ -58,18 +58,18 @@ def prelu_sums(type_name: str) -> Kernel:
         add_up = column_sums(across, threads, 1, term)
 
         @device
-        def prelu_sums(sums, dy, x):
+        def prelu_sums(sums, dy, x, state, workspace):
             rows, columns = x.shape
             totals = cuda.local.array(1, float64)
-            add_up(totals, rows, columns, flat(address(dy), (dy.size,)),
-                   flat(address(x), (x.size,)))  # fmt: skip
-            column = column_of_thread(across)
-            if 0 <= column < columns:
+            column = add_up(totals, rows, columns, state, workspace,
+                            flat(address(dy), (dy.size,)),
+                            flat(address(x), (x.size,)))  # fmt: skip
+            if column >= 0:
                 sums[column] = totals[0]
 
         return prelu_sums
 
-    return Kernel(make, lambda lengths, aligned: launch_for(lengths["N"], lengths["F"]))
+    return Kernel(make, lambda lengths, aligned: launch_for(lengths["N"], lengths["F"], 1))
 
 
 def sum_members(type_name: str) -> Kernel:

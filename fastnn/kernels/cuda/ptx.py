@@ -140,6 +140,8 @@ def _simulated_tell(array: Any, index: int, value: Any) -> None:
 
 
 if SIMULATED:
+    from fastnn.kernels.cuda.simulator import any_of_block
+
     arrive, look, tell = _simulated_arrive, _simulated_look, _simulated_tell
     multiply_tf32, multiply_bf16 = map(_simulated_multiply, (_tf32_of, _bf16_of))
     load_matrices, load_transposed = _simulated_load_matrices, _simulated_load_transposed
@@ -282,6 +284,21 @@ else:
             return types.void(target, types.int64, source, types.int64, types.boolean), codegen
 
         return copy
+
+    @intrinsic
+    def any_of_block(typing_context, predicate):
+        """Whether it is set in any thread of the block, which is a barrier: bar.red.or."""
+        text = (
+            "{ .reg .pred p, q; setp.ne.u32 p, $1, 0; bar.red.or.pred q, 0, p; "
+            "selp.u32 $0, 1, 0, q; }"
+        )
+
+        def codegen(context, builder, signature, arguments):
+            word = builder.zext(arguments[0], INT32)
+            found = _call(builder, INT32, text, "=r,r,~{memory}", [word], of_warp=True)
+            return builder.trunc(found, ir.IntType(1))
+
+        return types.boolean(types.boolean), codegen
 
     def _statement(text):
         """The intrinsic of an instruction without operands."""

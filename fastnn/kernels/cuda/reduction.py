@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from fastnn.kernels.cuda.groups import sum_over
 from fastnn.kernels.cuda.memory import WIDE, address, lanes_of, load_wide
+from fastnn.kernels.cuda.shared_sums import comes_last
 from fastnn.kernels.cuda.slots import ARRIVED, PARTIALS
 from fastnn.kernels.cuda.target import cuda, device
 from fastnn.kernels.signatures import ITEM_BYTES
@@ -63,19 +63,12 @@ def sum_over_grid(threads: int) -> Any:
 
     @device
     def sum_over_grid(count, state, floats):
-        arrived = cuda.shared.array(1, types.int64)
-        if cuda.threadIdx.x == 0:
-            cuda.threadfence()
-            arrived[0] = cuda.atomic.add(state, ARRIVED, 1)
-        cuda.syncthreads()
-        if arrived[0] < cuda.gridDim.x - 1:
+        if not comes_last(state, ARRIVED, cuda.gridDim.x):
             return 0.0, False
-        cuda.threadfence()
         total, i = 0.0, cuda.threadIdx.x
         while i < count:
             total += floats[PARTIALS + i]
             i += threads
-        state[ARRIVED] = 0
         return of_block(total), True
 
     return sum_over_grid

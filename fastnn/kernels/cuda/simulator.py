@@ -120,6 +120,8 @@ class _Block:
         self.threads = threads
         # What each lane gives, of two exchanges in turn: who is ahead of another is so by one.
         self.given = [[[None] * WARP, [None] * WARP] for _ in warps]
+        # What all threads say at a barrier, by the number of those before it.
+        self.said: dict[int, list[Any]] = {}
 
     def turn(self) -> bool:
         """Let each thread go on that can, until it waits; whether one did more than look around."""
@@ -225,6 +227,15 @@ def exchange(value: Any) -> tuple[list[Any], int]:
     given[thread.lane] = value
     thread.wait(thread.warp)
     return list(given), thread.lane
+
+
+def any_of_block(predicate: Any) -> bool:
+    """Whether it is set in any of the block's threads, all of which wait here."""
+    thread: Any = getcurrent()
+    said = thread.block.said.setdefault(thread.barriers, [])
+    said.append(predicate)
+    thread.wait(BLOCK)
+    return any(said)
 
 
 def _poisoned(shape: Any, dtype: Any) -> Any:

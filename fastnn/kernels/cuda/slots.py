@@ -1,6 +1,7 @@
 """Where things lie in the state on the device: one piece of memory, in words of 64 bits.
 
-The state's slots are followed by those of the shared block, and these by partial sums.
+The state's slots are followed by those of the shared block, and these by what blocks of a kernel
+tell each other.
 """
 
 from __future__ import annotations
@@ -28,5 +29,13 @@ PARTIALS = s.SLOTS + s.SHARED_SLOTS
 
 MOST_PARTIALS = 1024
 
-STATE_SLOTS = PARTIALS + MOST_PARTIALS
+WORKSPACE = PARTIALS + MOST_PARTIALS
+"""Address of memory that blocks of the kernel that runs lay down partial results in."""
+
+ARRIVALS = WORKSPACE + 1
+"""From this slot on, blocks of some kind that have done so; 0 between kernels."""
+
+MOST_ARRIVALS = 512
+
+STATE_SLOTS = ARRIVALS + MOST_ARRIVALS
 """Length of the state on the device."""

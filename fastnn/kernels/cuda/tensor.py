@@ -27,7 +27,7 @@ from numba import types
 from fastnn.kernels.bits import bits_from_float32, float32_from_bits
 from fastnn.kernels.cuda.groups import ALL, WARP
 from fastnn.kernels.cuda.memory import copy_wide, given, lanes_of, load_wide, untold
-from fastnn.kernels.cuda.product import writer
+from fastnn.kernels.cuda.product import place_of_block, writer
 from fastnn.kernels.cuda.ptx import (
     commit_copies,
     copy_async,
@@ -39,6 +39,7 @@ from fastnn.kernels.cuda.ptx import (
     round_tf32,
     wait_for_copies,
 )
+from fastnn.kernels.cuda.shared_sums import gather_tile
 from fastnn.kernels.cuda.target import cuda, device, unrolled
 
 CHUNK = 4
@@ -349,7 +350,7 @@ def product(
     depth_runs_in_a: bool,
     depth_runs_in_b: bool,
     finish: Any,
-    with_sums: bool = False,
+    in_parts: bool = False,
 ) -> Callable[..., Any]:
     """The function that `fastnn.kernels.cuda.product.product` describes, on tensor cores.
 
@@ -377,8 +378,9 @@ def product(
     across_blocks, count = 2 * across_pairs, 8 * down_blocks * across_pairs
     count_of_a = 4 * down_blocks
     run, chunks = precision.run, layout_b.chunks
-    parts = threads * groups // chunks
+    lines_at_once = threads * groups // chunks
     write = writer("float32", wide, finish)
+    place_of_tile, gather = place_of_block(tile), gather_tile("float32", count, threads)
 
     @device
     def place_of(thread):
@@ -442,20 +444,22 @@ def product(
     write_blocks = unrolled(write_block, down_blocks)
 
     @device
-    def write_sums(sums, sums_of_columns, shared, column_begin, columns):
-        """Write the sums of the tile's columns, of which each thread has a part of some."""
+    def sum_of_column(sums_of_columns, shared):
+        """The sum of the tile's column with the thread's number, where there is such a column.
+
+        Each thread of the block has a part of some columns' sums.
+        """
         thread = cuda.threadIdx.x
         for lane in range(run):
             at = thread // chunks * tile_columns + thread % chunks * run + lane
             shared[at] = bits_from_float32(sums_of_columns[lane])
         cuda.syncthreads()
-        for place in range(thread, tile_columns, threads * groups):
-            total = zero
-            for part in range(parts):
-                total += float32_from_bits(shared[part * tile_columns + place])
-            if column_begin + place < columns:
-                sums[column_begin + place] = total
+        total = zero
+        if thread < tile_columns:
+            for line in range(lines_at_once):
+                total += float32_from_bits(shared[line * tile_columns + thread])
         cuda.syncthreads()
+        return total
 
     @device
     def add_up(group, thread, totals, shared):
@@ -471,8 +475,9 @@ def product(
                     totals[i] += float32_from_bits(word)
 
     @device
-    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers, staged):
-        row_begin, column_begin = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
+    def multiply(c, a, b, rows, columns, depth, sums, first, second, numbers, staged, state,
+                 workspace):  # fmt: skip
+        number, row_begin, column_begin, part, parts = place_of_tile(rows, columns)
         if row_begin >= rows or column_begin >= columns:
             return
         shared = cuda.shared.array(shared_size, types.int32, alignment=16)
@@ -489,9 +494,10 @@ def product(
         lane, warp_row, warp_column = place_of(thread)
         at_a, at_b = first_a(lane, warp_row), size_a + first_b(lane, warp_column)
         # Every group goes through as many slices, the last ones of which may lie beyond the depth.
-        slices = ((depth + slice_depth - 1) // slice_depth + groups - 1) // groups
-        first_depth = group * slices * slice_depth
-        summing = with_sums and given(sums) and row_begin == 0
+        shares = parts * groups
+        slices = ((depth + slice_depth - 1) // slice_depth + shares - 1) // shares
+        first_depth = (part * groups + group) * slices * slice_depth
+        summing = in_parts and given(sums) and row_begin == 0
         for i in range(ahead):
             if i < slices:
                 base, deep = (i * groups + group) * size_of_both, first_depth + i * slice_depth
@@ -517,12 +523,18 @@ def product(
             free_stage = stage
             stage = stage + 1 if stage < stages - 1 else 0
         cuda.syncthreads()
-        if summing:
-            write_sums(sums, sums_of_columns, shared, column_begin, columns)
+        total = sum_of_column(sums_of_columns, shared) if summing else zero
         if groups > 1:
             add_up(group, thread, totals, shared)
-            if group > 0:
+        if in_parts and parts > 1:
+            total, is_last = gather(totals, total, group == 0, thread, number, part, parts, state,
+                                    workspace)  # fmt: skip
+            if not is_last:
                 return
+        if group > 0:
+            return
+        if summing and thread < tile_columns and column_begin + thread < columns:
+            sums[column_begin + thread] = total
         # Found anew, so that it takes no registers while the factors are gone through.
         lane, warp_row, warp_column = place_of(untold(cuda.threadIdx.x) % threads)
         write_blocks(lane, totals, c, rows, columns, row_begin + warp_row,
