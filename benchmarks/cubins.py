@@ -7,6 +7,7 @@ warps are predictions. What is compiled, so that all of it takes minutes:
 - for sm_90a and float32 (and what has no float type), every launch of `SHAPES` that differs in
   threads or constants; of losses element by element, which differ in two formulas alone, the first
   has them all and the others that on large arrays;
+- a narrow network's step in two kernels, in tf32 for sm_90a and in bfloat16 for sm_80;
 - for sm_90a and float64, and for sm_80 and float32, the launch on the widest arrays: products have
   their largest tile, and kernels of rows take the least time to compile. Of these the linker alone
   is asked what lies in local memory; they are not disassembled.
@@ -97,13 +98,17 @@ RESERVED = 1 << 10
 
 
 class Task(NamedTuple):
-    """A kernel to compile, and the shape that it is launched on so."""
+    """A kernel to compile, and the shape that it is launched on so.
+
+    `shared`: bytes of shared memory beside those that the kernel names itself.
+    """
 
     key: Key
     shape: str
     capability: tuple[int, int]
     threads: int
     constants: tuple[int, ...]
+    shared: int = 0
 
 
 def kernel_keys() -> list[Key]:
@@ -138,7 +143,25 @@ def tasks(names: Sequence[str] = ()) -> list[Task]:
             launches[threads, followed_by(constants, "tanh")] = "large"
         found += [Task(key, shape, HOPPER, *how) for how, shape in launches.items()]
         found += [Task(key, WIDEST, AMPERE, *launch(key, WIDEST, p)) for p in precisions(key)]
-    return found
+    return [*found, *(task for task in narrow_tasks() if not names or task.key[0] in names)]
+
+
+def narrow_tasks() -> list[Task]:
+    """The kernels of a narrow network's step."""
+    from fastnn.kernels.cuda import narrow
+    from fastnn.kernels.cuda.launch import FOLLOWING
+
+    relu, shape = 1 + FOLLOWING.index("relu"), "narrow"
+    layers = [narrow.Layer(64, 64, relu), narrow.Layer(64, 10, 0)]
+    tasks = []
+    for capability, precision in ((HOPPER, "tf32"), (AMPERE, "bf16")):
+        most = PROCESSORS[capability].shared - RESERVED
+        launches = narrow.launches_of(precision, layers, 16384, 4810, most)
+        assert launches is not None
+        key = narrow.step_key(precision, "softmax_crossentropy", True, layers)
+        for own, how in zip((key, (narrow.GRADIENTS,)), launches, strict=True):
+            tasks.append(Task(own, shape, capability, how.threads, how.constants, how.shared))
+    return tasks
 
 
 def precisions(key: Key) -> Key:
@@ -187,9 +210,12 @@ def inspect(task: Task) -> dict[str, Any]:
         "registers": cubin.registers,
         "stack": cubin.stack,
         "spilled": cubin.spilled,
-        "shared": cubin.shared,
+        "shared": cubin.shared + task.shared,
         "resident_warps": resident_warps(
-            task.threads, cubin.registers, cubin.shared, PROCESSORS[task.capability]
+            task.threads,
+            cubin.registers,
+            cubin.shared + task.shared,
+            PROCESSORS[task.capability],
         ),
         "element_bytes": element_bytes(task.key),
         "code_bytes": len(cubin.code),

@@ -34,6 +34,9 @@ from fastnn.kernels.cuda.launch import Launch
 Result = nvidia.CUresult
 Work = Callable[[], None]
 
+MOST_SHARED = 227 << 10
+"""Bytes of shared memory that a block may have."""
+
 NAME = "fake GPU"
 
 PROCESSORS = 2
@@ -86,6 +89,7 @@ class FakeDriver:
 
     CUresult = Result
     CUdevice_attribute = nvidia.CUdevice_attribute
+    CUfunction_attribute = nvidia.CUfunction_attribute
     CUpointer_attribute = nvidia.CUpointer_attribute
     CUstream_flags = nvidia.CUstream_flags
     CUstreamCaptureMode = nvidia.CUstreamCaptureMode
@@ -109,6 +113,7 @@ class FakeDriver:
         self.blocks: dict[int, Any] = {}
         self.pinned: dict[int, Any] = {}
         self.modules: dict[int, tuple[str, ...]] = {}
+        self.most_shared: dict[int, int] = {}
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work] | None] = {}
         self.graphs: dict[int, list[Work]] = {}
@@ -163,6 +168,7 @@ class FakeDriver:
         known = {
             "COMPUTE_CAPABILITY_MAJOR": major, "COMPUTE_CAPABILITY_MINOR": minor,
             "MULTIPROCESSOR_COUNT": PROCESSORS, "COOPERATIVE_LAUNCH": 1,
+            "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": MOST_SHARED,
         }  # fmt: skip
         return known[name]
 
@@ -339,11 +345,19 @@ class FakeDriver:
         return nvidia.CUfunction(int(module))
 
     @of_driver
+    def cuFuncSetAttribute(self, function: Any, attribute: Any, value: int) -> None:
+        names = self.CUfunction_attribute
+        assert attribute == names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        if value > MOST_SHARED:
+            raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
+        self.most_shared[int(function)] = value
+
+    @of_driver
     def cuLaunchKernel(self, function: Any, *how: Any) -> None:
         x, y, z, threads, threads_y, threads_z, shared, stream, (words, types), extra = how
-        assert (z, threads_y, threads_z, shared, extra) == (1, 1, 1, 0, 0)
+        assert (z, threads_y, threads_z, extra) == (1, 1, 1, 0)
         assert types == (ctypes.c_int64,) * len(words)
-        self._launch(function, Launch((x, y), threads), list(words), stream)
+        self._launch(function, Launch((x, y), threads, shared=shared), list(words), stream)
 
     def _launch(self, function: Any, how: Launch, words: list[int], stream: Any) -> None:
         (x, y), threads = how.blocks, how.threads
@@ -351,7 +365,7 @@ class FakeDriver:
             raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
         _, numbers, *key = self.modules[int(function)]
         _, _, compiled_for, *constants = map(int, numbers.split("-"))
-        if threads > compiled_for:
+        if threads > compiled_for or how.shared > self.most_shared.get(int(function), 48 << 10):
             raise Failure(Result.CUDA_ERROR_INVALID_VALUE)
         one = Launched(tuple(key), how._replace(constants=tuple(constants)), words)
         self.begin_in(int(stream), lambda: self._run(one))

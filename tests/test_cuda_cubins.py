@@ -22,6 +22,7 @@ from fastnn.engine.cuda.cubin import RESIDENT_THREADS  # noqa: E402
 from fastnn.kernels.cuda import cooperative  # noqa: E402
 from fastnn.kernels.cuda.launch import PRECISIONS  # noqa: E402
 from fastnn.kernels.cuda.memory import lanes_of  # noqa: E402
+from fastnn.kernels.cuda.narrow import GRADIENTS, STEP  # noqa: E402
 from fastnn.kernels.signatures import NAMES, signature  # noqa: E402
 
 Line = dict[str, Any]
@@ -34,7 +35,15 @@ def shown(lines: list[Line]) -> str:
 def test_every_kernel_is_compiled_for_both_architectures(cubin_lines: list[Line]) -> None:
     for architecture in ("sm_90a", "sm_80"):
         compiled = {line["op"] for line in cubin_lines if line["architecture"] == architecture}
-        assert compiled == {key[0] for key in cubins.kernel_keys()}
+        assert compiled == {key[0] for key in cubins.kernel_keys()} | {STEP, GRADIENTS}
+
+
+def test_a_narrow_networks_step_multiplies_on_tensor_cores(cubin_lines: list[Line]) -> None:
+    (line,) = (line for line in cubin_lines if line["op"] == STEP and "mma" in line)
+    assert line["mma"] > 0, shown([line])
+    assert line["ldsm"] > 0, shown([line])
+    assert line["ldg_128"] > 0, shown([line])
+    assert line["resident_warps"] >= 16, shown([line])
 
 
 def test_nothing_lies_in_local_memory(cubin_lines: list[Line]) -> None:

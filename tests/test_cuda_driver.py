@@ -382,6 +382,16 @@ def test_what_is_refused_is_named_and_can_be_tried_again(
     assert use() == 2
 
 
+def test_a_block_may_have_all_of_a_processors_shared_memory(device: CudaDevice) -> None:
+    memory = device.allocate(8 * STATE_SLOTS)
+    (one,) = steps_of(device, memory)
+    for size in (1, 48 << 10, device.most_shared):
+        device.prepare([one._replace(launch=one.launch._replace(shared=size))]).run()
+    assert steps_done(device, memory) == 3
+    with pytest.raises(CudaError, match="cuFuncSetAttribute"):
+        device.prepare([one._replace(launch=one.launch._replace(shared=device.most_shared + 1))])
+
+
 def test_no_memory_for_a_graph_is_a_lack_of_memory(device: CudaDevice, fake: FakeDriver) -> None:
     fake.failing["cuGraphInstantiate"] = Result.CUDA_ERROR_OUT_OF_MEMORY
     with pytest.raises(MemoryError, match="cuGraphInstantiate: not enough device memory"):

@@ -11,8 +11,9 @@ figures are none of speed: they are marked, and kept only where `--output` says.
 Stages: `machine` (versions, the card, driver), `kernels` (every op against the NumPy oracle,
 outputs poisoned, inputs fresh), `training` (the CPU's trajectory and accuracy, same seed same bits,
 masks), `rates` (copies, products), `ops` (an op's time by graph replays over operands that no cache
-holds, as a share of the copy rate), `ways` (a step by each way that its size allows), `grid`
-(training steps beside PyTorch and JAX), `sanitizer`.
+holds, as a share of the copy rate), `ways` (a step by each way that its size allows), `narrow` (a
+narrow network's steps on tensor cores), `grid` (training steps beside PyTorch and JAX),
+`sanitizer`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ STAGES = {
     "rates": 20,
     "ops": 80,
     "ways": 30,
-    "grid": 160,
+    "narrow": 30,
+    "grid": 130,
     "sanitizer": 30,
 }
 """Each stage's seconds: ten minutes in all."""

@@ -52,6 +52,12 @@ def text(report: dict[str, Any]) -> str:
     if copy:
         lines += [f"copies at {copy / 1e12:.2f} TB/s", "", _ops(found_in(report, "ops"), copy)]
         lines += ["", _ways(found_in(report, "ways"))]
+        lines += [""] + [
+            f"narrow network, {precision}: {1e3 * figures['epoch_seconds']:.1f} ms an epoch of a "
+            f"million rows, gradients within {figures['gradient_error']:.1e}"
+            for precision, figures in found_in(report, "narrow").items()
+            if "epoch_seconds" in figures
+        ]
         lines += ["", _grid(found_in(report, "grid"))]
     return "\n".join(lines)
 

@@ -62,7 +62,8 @@ class Device(Protocol):
 
     Once it is `lost`, all it is asked for raises `CudaError`. DLPack knows it as `dlpack_device`,
     and the driver the order of its calls as the stream `stream_number`, if it has streams. Of grids
-    whose blocks all run at once, `grid` is the most blocks, and the threads of each.
+    whose blocks all run at once, `grid` is the most blocks, and the threads of each. A block may
+    have `most_shared` bytes of shared memory.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Device(Protocol):
     dlpack_device: tuple[int, int]
     stream_number: int | None
     grid: tuple[int, int]
+    most_shared: int
 
     def allocate(self, size: int) -> Memory:
         """A block of `size` bytes that begins on a multiple of 256.

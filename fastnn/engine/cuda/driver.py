@@ -36,6 +36,9 @@ OLDEST_DRIVER = 13_000
 """The oldest version of CUDA whose drivers load what CUDA 13's linker makes."""
 
 
+_FREE_SHARED = 48 << 10
+"""Bytes of shared memory that a block may have without the function being told so."""
+
 _ALIVE = (
     driver.CUresult.CUDA_SUCCESS,
     driver.CUresult.CUDA_ERROR_NOT_READY,
@@ -147,11 +150,12 @@ class CudaDevice:
         self.dlpack_device = dlpack.CUDA, number
         self.name = ask(driver.cuDeviceGetName, 128, handle).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
-        processors, runs_at_once = (
+        processors, runs_at_once, self.most_shared = (
             int(ask(driver.cuDeviceGetAttribute, each, handle))
             for each in (
                 attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
                 attribute.CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH,
+                attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             )
         )
         self.capability, self._processors = capability_of(handle), processors
@@ -288,6 +292,13 @@ class CudaDevice:
         for key, (code, symbol) in compiler.compiled(missing, report).items():
             module = self.ask(driver.cuModuleLoadData, code)
             self._functions[key] = self.ask(driver.cuModuleGetFunction, module, symbol.encode())
+        for one in launches:
+            if isinstance(one, Launched) and one.launch.shared > _FREE_SHARED:
+                self._allow_shared(self._functions[self.key(one.key, one.launch)], one.launch)
+
+    def _allow_shared(self, function: Any, launch: Launch) -> None:
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        self.ask(driver.cuFuncSetAttribute, function, attribute, launch.shared)
 
     def key(self, op: Key, launch: Launch) -> tuple[str, ...]:
         """What a kernel is kept under: op, types, and all that it is compiled for."""
@@ -328,7 +339,7 @@ class CudaDevice:
             self._functions[self.key(one.key, one.launch)],
             *(x, y, 1),
             *(one.launch.threads, 1, 1),
-            0,
+            one.launch.shared,
             self._capturing,
             words,
             0,

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.engine.compiler import Report
 from fastnn.engine.cpu import SLICE_SECONDS, diverged
-from fastnn.engine.cuda import blas, many_steps
+from fastnn.engine.cuda import blas, many_steps, narrow
 from fastnn.engine.cuda.device import Graph, Launched, Memory, Work, launch_of
 from fastnn.engine.cuda.many_steps import lengths_of
 from fastnn.engine.cuda.mirror import Mirror
@@ -93,6 +93,8 @@ class Linked:
         together = self._in_one(launches)
         self._steps_at_once = 1 if together is None else STEPS
         by_library = self._launches(whole=True) if together is None else launches
+        if together is None and by_library == launches:
+            launches = by_library = self._in_two(launches) or launches
         wanted = workspace_bytes([*launches, *by_library])
         if wanted > self._workspace.size:
             self._workspace = workspace_for(self.device, self._state.address, wanted)
@@ -110,6 +112,11 @@ class Linked:
             launches += [] if product is None else [product]
             launches += [] if own is None else [self._launched(position, own)]
         return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
+
+    def _in_two(self, launches: Sequence[Work]) -> list[Work] | None:
+        """The same launches, two of which do all of a narrow network's step but its update."""
+        on_device = self._state.address, self.device.most_shared, self._address_of
+        return narrow.in_two(self.program, launches, self._precision, *on_device)
 
     def _in_one(self, launches: Sequence[Work]) -> Launched | None:
         """A launch that does many steps of training of a small network, None for other programs."""

@@ -66,7 +66,7 @@ def run_kernel(one: Launched) -> None:
     launch = at_most(one.key, one.launch, MOST_BLOCKS, MOST_THREADS)
     together = at_once() if launch.at_once else nullcontext()
     with np.errstate(all="ignore"), together:
-        kernel[launch.blocks, launch.threads](*map(np.int64, one.words))
+        kernel[launch.blocks, launch.threads, 0, launch.shared](*map(np.int64, one.words))
 
 
 class SimulatedDevice:
@@ -82,6 +82,7 @@ class SimulatedDevice:
     dlpack_device = dlpack.CPU, 0
     stream_number: int | None = None
     grid = 3, MOST_THREADS
+    most_shared = 227 << 10
 
     def __init__(self, total: int = 1 << 34) -> None:
         self._total, self._used = total, 0

@@ -33,6 +33,7 @@ from fastnn.kernels.cuda import (
     layer_normalization,
     losses,
     metrics,
+    narrow,
     normalization,
     optimizers,
     persistent,
@@ -210,10 +211,12 @@ def entry(
     """The Python function of an op's entry, and how many integers it takes.
 
     Of `persistent.NAME` and `cooperative.NAME` the "types" are the parts of a step; of the latter
-    the constant is the threads of a block.
+    the constant is the threads of a block. Of `narrow.STEP` they are what its key says.
     """
     if name == "next_step":
         return entry_of_step()
+    if name in (narrow.STEP, narrow.GRADIENTS):
+        return narrow.entry(name, element_types, constants)
     if name == persistent.NAME:
         return _persistent([Part.read(text) for text in element_types])
     if name == cooperative.NAME:

@@ -250,10 +250,14 @@ def _local_array(self: Any, shape: int, dtype: Any, alignment: int | None = None
 
 
 def _shared_array(self: Any, shape: int, dtype: Any, alignment: int | None = None) -> Any:
-    """The block's array that is made on the caller's line."""
+    """The block's array that is made on the caller's line; of length 0, all that it was launched
+    with.
+    """
     place = _line_of(2)
     arrays: dict[tuple[str, int], _Shared] = getcurrent().block.shared  # type: ignore[attr-defined]
     if place not in arrays:
+        if shape == 0:
+            shape = self._dynshared_size // numpy_support.as_dtype(dtype).itemsize
         arrays[place] = _Shared(_poisoned(shape, dtype))
     return arrays[place]
 
