@@ -380,7 +380,7 @@ def product(
     run, chunks = precision.run, layout_b.chunks
     lines_at_once = threads * groups // chunks
     write = writer("float32", wide, finish)
-    place_of_tile, gather = place_of_block(tile), gather_tile("float32", count, threads)
+    place_of_tile, gather = place_of_block(tile, in_parts), gather_tile("float32", count, threads)
 
     @device
     def place_of(thread):
@@ -526,6 +526,9 @@ def product(
         total = sum_of_column(sums_of_columns, shared) if summing else zero
         if groups > 1:
             add_up(group, thread, totals, shared)
+        # Found anew, so that it takes no registers while the factors are gone through.
+        if in_parts:
+            number, _, _, part, parts = place_of_tile(untold(rows), columns)
         if in_parts and parts > 1:
             total, is_last = gather(totals, total, group == 0, thread, number, part, parts, state,
                                     workspace)  # fmt: skip
@@ -535,7 +538,6 @@ def product(
             return
         if summing and thread < tile_columns and column_begin + thread < columns:
             sums[column_begin + thread] = total
-        # Found anew, so that it takes no registers while the factors are gone through.
         lane, warp_row, warp_column = place_of(untold(cuda.threadIdx.x) % threads)
         write_blocks(lane, totals, c, rows, columns, row_begin + warp_row,
                      column_begin + warp_column, first, second, numbers)  # fmt: skip
