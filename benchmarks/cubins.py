@@ -150,9 +150,10 @@ def narrow_tasks() -> list[Task]:
     """The kernels of a narrow network's step."""
     from fastnn.kernels.cuda import narrow
     from fastnn.kernels.cuda.launch import FOLLOWING
+    from fastnn.kernels.cuda.narrow_format import Layer
 
     relu, shape = 1 + FOLLOWING.index("relu"), "narrow"
-    layers = [narrow.Layer(64, 64, relu), narrow.Layer(64, 10, 0)]
+    layers = [Layer(64, 64, relu), Layer(64, 10, 0)]
     tasks = []
     for capability, precision in ((HOPPER, "tf32"), (AMPERE, "bf16")):
         most = PROCESSORS[capability].shared - RESERVED

@@ -17,6 +17,7 @@ from cuda_cases import WITHIN
 from fastnn.engine.cuda import simulated
 from fastnn.engine.cuda.device import Launched
 from fastnn.kernels.cuda import narrow
+from fastnn.kernels.cuda.narrow_format import Format, Layer
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="the simulator is off: run without -m gpu"
@@ -194,8 +195,8 @@ def test_smoothed_labels_take_other_kernels(launched: Any) -> None:
     assert narrow.STEP not in launched
 
 
-def layers(*widths: int) -> list[narrow.Layer]:
-    return [narrow.Layer(*pair, 0) for pair in pairwise(widths)]
+def layers(*widths: int) -> list[Layer]:
+    return [Layer(*pair, 0) for pair in pairwise(widths)]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ BANKS = 32
 @pytest.mark.parametrize("width", [16, 48, 64, 128])
 def test_a_warp_reads_from_different_banks(precision: str, width: int) -> None:
     """Rows along the depth as matrices of eight; in tf32, columns word by word."""
-    pitch = narrow.Format(precision).pitch(width)
+    pitch = Format(precision).pitch(width)
     chunks = [pitch // 4 * row % (BANKS // 4) for row in range(8)]
     assert pitch % 4 == 0
     # In tf32 two of eight rows meet in a bank: so columns, read twice as often, do not.

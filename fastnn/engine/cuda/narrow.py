@@ -14,6 +14,8 @@ from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Program
 from fastnn.kernels.cuda import narrow
 from fastnn.kernels.cuda.launch import FOLLOWING
+from fastnn.kernels.cuda.narrow_format import Layer
+from fastnn.kernels.cuda.narrow_losses import LOSSES
 
 Address = Callable[[Any], int]
 
@@ -47,7 +49,7 @@ def _step_of(calls: Sequence[Call]) -> _Step | None:
     end = begin
     while names[end : end + 1] == ["dense_forward"]:
         end += 1
-    loss = next((i for i, name in enumerate(names) if name in narrow.LOSSES), None)
+    loss = next((i for i, name in enumerate(names) if name in LOSSES), None)
     count = end - begin
     if count == 0 or loss is None or loss < end:
         return None
@@ -142,7 +144,7 @@ def in_two(
         return None
     places = _places(guard.arrays["g"], arrays)
     layers = [
-        narrow.Layer(int(call.lengths["I"] or 0), int(call.lengths["O"] or 0), _following(call)[0])
+        Layer(int(call.lengths["I"] or 0), int(call.lengths["O"] or 0), _following(call)[0])
         for call in step.layers
     ]
     parameters = guard.arrays["g"].size

@@ -22,32 +22,24 @@ gradients of 128 blocks, 36 KB each, are 4.6 MB written and as many read, 2 µs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from fastnn.kernels import state as s
-from fastnn.kernels.bits import bits_from_float32, float32_from_bits, float64_from_bits
+from fastnn.kernels.bits import float64_from_bits
 from fastnn.kernels.cuda.column_sums import column_sums
 from fastnn.kernels.cuda.dense import following_activation, of_two
 from fastnn.kernels.cuda.flag import raise_flag
-from fastnn.kernels.cuda.groups import ALL, WARP
+from fastnn.kernels.cuda.groups import WARP
 from fastnn.kernels.cuda.launch import Launch
 from fastnn.kernels.cuda.memory import given, load_wide, untold, view
-from fastnn.kernels.cuda.ptx import (
-    load_matrices,
-    load_transposed,
-    multiply_bf16,
-    multiply_tf32,
-    pack_bf16,
-    round_tf32,
-)
+from fastnn.kernels.cuda.narrow_format import SIDE, Format, Layer, padded
+from fastnn.kernels.cuda.narrow_losses import LOSSES
 from fastnn.kernels.cuda.slots import FLAG, STATE_SLOTS, WORKSPACE
 from fastnn.kernels.cuda.target import cuda, device, unrolled
-from fastnn.kernels.cuda.tensor import word
 from fastnn.kernels.scalar import is_finite
-from fastnn.kernels.transcendental import exp, log
 
 STEP, GRADIENTS = "narrow_step", "narrow_gradients"
 """What the two kernels are called."""
@@ -61,121 +53,12 @@ TILES, ENOUGH_TILES = (128, 64), 120
 PROCESSORS = 132
 """Of an H200, most of which so many tiles give work to."""
 
-SIDE = 16
-"""Rows of a warp; widths are rounded up to a multiple of it."""
-
 ACROSS, DOWN = 32, 8
 """Parameters of a block of `GRADIENTS`, and threads that add up the parts of each."""
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 
 flat, labels_of = view("float32", 1), view("int32", 1)
-
-
-def padded(width: int) -> int:
-    """A width as it is in shared memory."""
-    return -(-width // SIDE) * SIDE
-
-
-class Layer(NamedTuple):
-    """A dense layer: its lengths, and what follows it, see `dense.following_activation`."""
-
-    inputs: int
-    outputs: int
-    following: int
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self))
-
-
-class Format:
-    """How numbers lie in shared memory, in rows of words, and how a warp takes its fragments.
-
-    Parameters
-    ----------
-    precision : str
-        ``"tf32"`` or ``"bf16"``.
-
-    Attributes
-    ----------
-    depth : int
-        Of the product that one instruction, `multiply`, adds.
-    put, get : device function
-        ``put(shared, at, column, v, w)`` and ``get(shared, at, column)``: two neighbours in the row
-        that begins at a word.
-    """
-
-    def __init__(self, precision: str) -> None:
-        self._packed = 2 if precision == "bf16" else 1
-        self.depth = 8 * self._packed
-        if precision == "bf16":
-            self.multiply, self.put, self.get = multiply_bf16, _put_bf16, _get_bf16
-        else:
-            self.multiply, self.put, self.get = multiply_tf32, _put_tf32, _get_tf32
-
-    def pitch(self, width: int) -> int:
-        """Words from a row to the next: eight neighbouring rows begin in different banks."""
-        return padded(width) // self._packed + (8 if self._packed == 1 else 4)
-
-    def along(self, width: int) -> Any:
-        """``along(shared, lane, base, row, step)``: fragments of 16 rows, along the depth.
-
-        Two words are of the first half of the depth, two of the second; the first of each two is of
-        the first eight rows.
-        """
-        pitch = self.pitch(width)
-
-        @device
-        def along(shared, lane, base, row, step):
-            return load_matrices(
-                shared, base + (row + lane % 16) * pitch + 8 * step + lane // 16 * 4
-            )
-
-        return along
-
-    def across(self, width: int) -> Any:
-        """``across(shared, lane, base, column, step)``: the same of 16 columns, down the rows."""
-        pitch, depth = self.pitch(width), self.depth
-
-        @device
-        def halves_across(shared, lane, base, column, step):
-            row = step * depth + lane // 16 * 8 + lane % 8
-            return load_transposed(shared, base + row * pitch + column // 2 + lane // 8 % 2 * 4)
-
-        @device
-        def words_across(shared, lane, base, column, step):
-            at = base + (step * depth + lane % 4) * pitch + column + lane // 4
-            below = at + 4 * pitch
-            return (
-                word(shared, at),
-                word(shared, at + 8),
-                word(shared, below),
-                word(shared, below + 8),
-            )
-
-        return halves_across if self._packed == 2 else words_across
-
-
-@device
-def _put_tf32(shared, at, column, v, w):
-    shared[at + column] = round_tf32(bits_from_float32(v))
-    shared[at + column + 1] = round_tf32(bits_from_float32(w))
-
-
-@device
-def _get_tf32(shared, at, column):
-    return float32_from_bits(shared[at + column]), float32_from_bits(shared[at + column + 1])
-
-
-@device
-def _put_bf16(shared, at, column, v, w):
-    shared[at + column // 2] = pack_bf16(v, w)
-
-
-@device
-def _get_bf16(shared, at, column):
-    both = shared[at + column // 2]
-    return float32_from_bits(np.int32(both << 16)), float32_from_bits(np.int32(both & -65536))
 
 
 class Plan:
@@ -403,139 +286,6 @@ def _kernel_gradient(form: Format, layer: Layer, rows: int) -> Any:
 
     return add
 
-
-@device
-def _of_four(value):
-    """The sum over the four threads that share a row."""
-    value += cuda.shfl_xor_sync(ALL, value, 1)
-    return value + cuda.shfl_xor_sync(ALL, value, 2)
-
-
-@device
-def _largest_of_four(value):
-    other = cuda.shfl_xor_sync(ALL, value, 1)
-    value = other if other > value else value
-    other = cuda.shfl_xor_sync(ALL, value, 2)
-    return other if other > value else value
-
-
-def _loss_of_rows(form: Format, layer: Layer, of_half: Any) -> Any:
-    """``put(shared, lane, dz, row, totals, b, targets, weights, z, loss, first, rows)``.
-
-    It adds the bias to a warp's rows of the output, whose rows go to `z` if that is given, and puts
-    the loss's gradient by them into shared memory. ``of_half(half, own, scale, totals, targets,
-    column)`` makes gradients of a thread's part of one row and returns the row's loss, for a weight
-    of 1; `own` is the row's number, or −1 where there is none.
-    """
-    columns, pitch, put_two = layer.outputs, form.pitch(layer.outputs), form.put
-    blocks = padded(columns) // 8
-
-    @device
-    def add_bias(i, totals, b, z, own, half, column):
-        at = i // 2 * 4 + 2 * half + i % 2
-        column += i // 2 * 8 + i % 2
-        if column < columns:
-            if given(b):
-                totals[at] += b[column]
-            if given(z) and own >= 0:
-                z[own * columns + column] = totals[at]
-
-    @device
-    def put_block(j, shared, at, totals, half, column):
-        put_two(shared, at, column + 8 * j, totals[4 * j + 2 * half], totals[4 * j + 2 * half + 1])
-
-    add_all, put_all = unrolled(add_bias, 2 * blocks), unrolled(put_block, blocks)
-
-    @device
-    def put_half(half, shared, lane, dz, row, totals, b, targets, weights, z, loss, first, rows):
-        column, place = lane % 4 * 2, row + lane // 4 + 8 * half
-        own = first + place if first + place < rows else -1
-        add_all(totals, b, z, own, half, column)
-        weight = weights[own] if given(weights) and own >= 0 else ONE
-        scale = weight / np.float32(rows) if own >= 0 else ZERO
-        value = of_half(half, own, scale, totals, targets, column)
-        if own >= 0 and lane % 4 == 0:
-            loss[own] = weight * value
-        put_all(shared, dz + place * pitch, totals, half, column)
-
-    return unrolled(put_half, 2)
-
-
-def softmax_crossentropy(form: Format, layer: Layer) -> Any:
-    """The loss of the op of this name, and its gradient; see `_loss_of_rows`."""
-    columns, count, lowest = layer.outputs, padded(layer.outputs) // 4, np.float32(-np.inf)
-
-    @device
-    def find_largest(i, totals, half, column, sums):
-        value = totals[i // 2 * 4 + 2 * half + i % 2]
-        if column + i // 2 * 8 + i % 2 < columns and value > sums[0]:
-            sums[0] = value
-
-    @device
-    def add(i, totals, half, column, label, sums):
-        at = i // 2 * 4 + 2 * half + i % 2
-        column += i // 2 * 8 + i % 2
-        if column < columns:
-            if column == label:
-                sums[2] = totals[at]
-            totals[at] = exp(totals[at] - sums[0])
-            sums[1] += totals[at]
-
-    @device
-    def differ(i, totals, half, column, label, scale, factor):
-        at = i // 2 * 4 + 2 * half + i % 2
-        column += i // 2 * 8 + i % 2
-        value = factor * totals[at] - (scale if column == label else ZERO)
-        totals[at] = value if column < columns else ZERO
-
-    find_all, add_all, differ_all = (unrolled(body, count) for body in (find_largest, add, differ))
-
-    @device
-    def of_half(half, own, scale, totals, targets, column):
-        sums = cuda.local.array(3, types.float32)
-        label = targets[own] if own >= 0 else np.int32(-1)
-        sums[0], sums[1], sums[2] = lowest, ZERO, ZERO
-        find_all(totals, half, column, sums)
-        sums[0] = _largest_of_four(sums[0])
-        add_all(totals, half, column, label, sums)
-        total, logit = _of_four(sums[1]), _of_four(sums[2])
-        # A row beyond the batch may have any numbers: its gradients are 0.
-        differ_all(totals, half, column, label, scale, scale / total if own >= 0 else ZERO)
-        return log(total) - (logit - sums[0])
-
-    return _loss_of_rows(form, layer, of_half)
-
-
-def mean_squared_error(form: Format, layer: Layer) -> Any:
-    """The loss of the op of this name, and its gradient; see `_loss_of_rows`."""
-    columns, count = layer.outputs, padded(layer.outputs) // 4
-    share, two = np.float32(1 / columns), np.float32(2 / columns)
-
-    @device
-    def differ(i, totals, half, column, own, scale, targets, sums):
-        at = i // 2 * 4 + 2 * half + i % 2
-        column += i // 2 * 8 + i % 2
-        if own >= 0 and column < columns:
-            distance = totals[at] - targets[own * columns + column]
-            sums[0] += distance * distance
-            totals[at] = two * scale * distance
-        else:
-            totals[at] = ZERO
-
-    differ_all = unrolled(differ, count)
-
-    @device
-    def of_half(half, own, scale, totals, targets, column):
-        sums = cuda.local.array(1, types.float32)
-        sums[0] = ZERO
-        differ_all(totals, half, column, own, scale, targets, sums)
-        return _of_four(sums[0]) * share
-
-    return _loss_of_rows(form, layer, of_half)
-
-
-LOSSES = {"softmax_crossentropy": softmax_crossentropy, "mean_squared_error": mean_squared_error}
-"""By the name of the op, what makes the function that puts a loss's gradient."""
 
 OF_LAYER = ("w", "b", "parameter", "dw", "db")
 """What the step is told of each layer: addresses, a parameter's bits, places among gradients."""
