@@ -87,6 +87,7 @@ def test_gpu_benchmark_runs_in_the_simulator(tmp_path: Path) -> None:
     assert "simulated: no figure of speed" in done.stdout
     assert set(report["stages"]["kernels"]["found"]["ops"].values()) == {"right"}
     assert report["stages"]["training"]["found"]["same_bits_twice"]
+    assert report["stages"]["narrow"]["found"]["bf16"]["gradient_error"] <= 2e-2
     row = report["stages"]["grid"]["found"]["rows"]["T4"]["fastnn"]
     assert row["host_microseconds"] > 0
     assert not list((ROOT / "benchmarks" / "results").glob("gpu-simulator*"))

@@ -43,8 +43,8 @@ STAGES = {
     "rates": 20,
     "ops": 80,
     "ways": 30,
-    "narrow": 30,
-    "grid": 130,
+    "narrow": 40,
+    "grid": 120,
     "sanitizer": 30,
 }
 """Each stage's seconds: ten minutes in all."""
