@@ -14,9 +14,10 @@ pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
 from cuda_cases import WITHIN
+from fastnn.engine.cuda import narrow as narrow_steps
 from fastnn.engine.cuda import simulated
 from fastnn.engine.cuda.device import Launched
-from fastnn.kernels.cuda import narrow
+from fastnn.kernels.cuda import narrow, ways
 from fastnn.kernels.cuda.narrow_format import Format, Layer
 
 pytestmark = pytest.mark.skipif(
@@ -39,7 +40,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run(one)
 
     monkeypatch.setattr(simulated, "run_kernel", noted)
-    monkeypatch.setattr(narrow, "LEAST_ROWS", 4)
+    monkeypatch.setattr(narrow_steps, "NARROW", ways.NARROW._replace(least_rows=4))
     monkeypatch.setattr(narrow, "TILES", (32,))
     return names
 

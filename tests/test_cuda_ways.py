@@ -43,6 +43,8 @@ def said(model: fastnn.Sequential) -> list[str]:
 BLOCK = "one block does many steps in one launch"
 GRID = "a grid of blocks does many steps in one launch; not one block: "
 GRAPH = "a graph of kernels for each step; not one launch for many: "
+ROUNDED = f"{GRAPH}precision bf16; not two kernels: "
+TWO = "two kernels on tensor cores, and the optimizer's, for each step"
 MORE_ROWS = f"from 1,025: {GRAPH}batches of more than 1,024 rows"
 
 
@@ -75,7 +77,28 @@ MORE_ROWS = f"from 1,025: {GRAPH}batches of more than 1,024 rows"
         ),
         (lambda: network(1025, 10), [f"from 1: {GRAPH}more than 1,024 inputs"]),
         (lambda: network(9, 257, 2), [f"from 1: {GRAPH}layers of more than 256 units"]),
-        (lambda: network(9, 2, precision="bf16"), [f"from 1: {GRAPH}precision bf16"]),
+        (
+            lambda: network(9, 128, 2, precision="bf16"),
+            [
+                f"1 to 4,095: {ROUNDED}batches of fewer than 4,096 rows",
+                f"from 4,096: {TWO}: few units, many rows",
+            ],
+        ),
+        (
+            lambda: network(9, 129, 2, precision="bf16"),
+            [f"from 1: {ROUNDED}layers of more than 128 units or inputs"],
+        ),
+        (
+            lambda: network(9, *[128] * 6, 2, precision="bf16"),
+            [f"from 1: {ROUNDED}weights and a tile of more than 227 KB of shared memory"],
+        ),
+        (
+            lambda: network(9, 2, loss="cosine_similarity", precision="bf16"),
+            [
+                f"from 1: {ROUNDED}other ops than of dense layers, one after the other, and of "
+                "their loss"
+            ],
+        ),
         (lambda: network(9, 2, dtype="float64"), [f"from 1: {GRAPH}dtype float64"]),
         (
             lambda: network(9, 2, loss="cosine_similarity"),

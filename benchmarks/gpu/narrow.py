@@ -20,11 +20,13 @@ EPOCHS = 3
 
 def measure(found: Findings, simulated: bool) -> None:
     """Both precisions."""
-    from fastnn.kernels.cuda import narrow
+    from fastnn.engine.cuda import narrow
+    from fastnn.kernels.cuda.ways import NARROW
 
     widths, rows, batch = ((5, 6, 3), 8, 4) if simulated else (WIDTHS, ROWS, BATCH)
     # The simulator's batches are small.
-    with mock.patch.object(narrow, "LEAST_ROWS", 4) if simulated else nullcontext():
+    few = mock.patch.object(narrow, "NARROW", NARROW._replace(least_rows=4))
+    with few if simulated else nullcontext():
         for precision in ("tf32", "bf16"):
             found[precision] = {"gradient_error": error_of(widths, batch, precision)}
             found.keep()

@@ -90,15 +90,15 @@ class Linked:
     def _prepared(self, report: Report | None) -> tuple[Graph, Graph]:
         """Graphs of a step of any number of rows, and of all that the program has."""
         launches = self._launches()
-        together = self._in_one(launches)
-        self._steps_at_once = 1 if together is None else STEPS
-        by_library = self._launches(whole=True) if together is None else launches
-        if together is None and by_library == launches:
-            launches = by_library = self._in_two(launches) or launches
+        few = self._in_few(launches)
+        if few is None:
+            by_library = self._launches(whole=True)
+        else:
+            launches = by_library = few
         wanted = workspace_bytes([*launches, *by_library])
         if wanted > self._workspace.size:
             self._workspace = workspace_for(self.device, self._state.address, wanted)
-        graph = self.device.prepare(launches if together is None else [together], report)
+        graph = self.device.prepare(launches, report)
         if by_library == launches:
             return graph, graph
         return graph, self.device.prepare(by_library, report)
@@ -113,24 +113,25 @@ class Linked:
             launches += [] if own is None else [self._launched(position, own)]
         return [*launches, Launched(("next_step",), Launch((1, 1), 1), [self._state.address])]
 
-    def _in_two(self, launches: Sequence[Work]) -> list[Work] | None:
-        """The same launches, two of which do all of a narrow network's step but its update."""
-        on_device = self._state.address, self.device.most_shared, self._address_of
-        return narrow.in_two(self.program, launches, self._precision, *on_device)
-
-    def _in_one(self, launches: Sequence[Work]) -> Launched | None:
-        """A launch that does many steps of training of a small network, None for other programs."""
-        program, state = self.program, self._state.address
+    def _in_few(self, launches: Sequence[Work]) -> list[Work] | None:
+        """What does a step of training of a small network, or many; None for other programs."""
+        program, state, self._steps_at_once = self.program, self._state.address, 1
         if not program.training:
             return None
         way = many_steps.way_of(program.calls, program.rows, self._precision, self.device)
+        if way.name == many_steps.TWO:
+            on_device = state, self.device.most_shared, self._address_of
+            return narrow.in_two(program, launches, self._precision, *on_device)
         own = [one for one in launches[:-1] if isinstance(one, Launched)]
         if way.name == many_steps.BLOCK:
-            return many_steps.by_block(program.calls, own, state)
-        if way.name == many_steps.COOPERATIVE:
-            grid = self.device.grid
-            return many_steps.by_grid(program.calls, own, program.rows, grid, self._place_of, state)
-        return None
+            one = many_steps.by_block(program.calls, own, state)
+        elif way.name == many_steps.COOPERATIVE:
+            grid, place_of = self.device.grid, self._place_of
+            one = many_steps.by_grid(program.calls, own, program.rows, grid, place_of, state)
+        else:
+            return None
+        self._steps_at_once = STEPS
+        return [one]
 
     def _place_of(self, array: Any) -> tuple[int, int]:
         """Where an operand begins and ends; arrays from outside do not overlap."""

@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fastnn.engine.cuda import blas
+from fastnn.engine.cuda import blas, narrow
 from fastnn.engine.cuda.device import Device, Launched, kernel_of, launch_of
 from fastnn.engine.operands import Call
 from fastnn.kernels.cuda import cooperative, persistent
 from fastnn.kernels.cuda.launch import THREADS, Launch
 from fastnn.kernels.cuda.parts import MOST_WORDS, PRODUCTS, Part
-from fastnn.kernels.cuda.ways import GRID, ONE_BLOCK, Limits
+from fastnn.kernels.cuda.ways import GRID, NARROW, ONE_BLOCK, Limits
 
-BLOCK, COOPERATIVE, LIBRARY, GRAPH = "block", "grid", "library", "graph"
+BLOCK, COOPERATIVE, LIBRARY, TWO, GRAPH = "block", "grid", "library", "two", "graph"
 """Ways: many steps in a launch of one block, or of a grid; each step as a graph of kernels, some of
-them cuBLASLt's products, or of our own alone."""
+them cuBLASLt's products, or two of them all but the update, or of a kernel for each op."""
 
 
 SAID = {
     BLOCK: "one block does many steps in one launch",
     COOPERATIVE: "a grid of blocks does many steps in one launch; not one block",
     LIBRARY: "a graph of cuBLASLt's products and of kernels for each step",
+    TWO: "two kernels on tensor cores, and the optimizer's, for each step",
     GRAPH: "a graph of kernels for each step; not one launch for many",
 }
 """What is said of them, before the reason."""
@@ -61,7 +62,12 @@ def way_of(calls: Sequence[Call], rows: int, precision: str, device: Device) -> 
     against_grid = _against(calls, rows, precision, GRID, device.grid, _of_grid)
     if against_grid is None:
         return Way(COOPERATIVE, against_block)
-    return Way(GRAPH, against_grid)
+    if precision == "fp32":
+        return Way(GRAPH, against_grid)
+    against_two = narrow.against_two(calls, rows, precision, device.most_shared)
+    if against_two is None:
+        return Way(TWO, "few units, many rows")
+    return Way(GRAPH, f"{against_grid}; not two kernels: {against_two}")
 
 
 def ways_of(
@@ -69,7 +75,8 @@ def ways_of(
 ) -> list[tuple[int, int | None, Way]]:
     """The ways of steps by a batch's rows: the fewest and the most rows that each is taken for."""
     found: list[tuple[int, int | None, Way]] = []
-    first, beyond = 1, max(ONE_BLOCK.rows, GRID.rows, *blas.LEAST_LENGTH.values()) + 1
+    most = max(ONE_BLOCK.rows, GRID.rows, NARROW.least_rows, *blas.LEAST_LENGTH.values())
+    first, beyond = 1, most + 1
     while True:
         way = way_of(calls, first, precision, device)
         last, other = first, beyond

@@ -13,9 +13,10 @@ from fastnn.engine.fusion import activation_of
 from fastnn.engine.operands import Call, bits_of
 from fastnn.engine.program import Program
 from fastnn.kernels.cuda import narrow
-from fastnn.kernels.cuda.launch import FOLLOWING
+from fastnn.kernels.cuda.launch import FOLLOWING, Launch
 from fastnn.kernels.cuda.narrow_format import Layer
 from fastnn.kernels.cuda.narrow_losses import LOSSES
+from fastnn.kernels.cuda.ways import NARROW
 
 Address = Callable[[Any], int]
 
@@ -99,15 +100,15 @@ def _following(call: Call) -> tuple[int, int]:
     return 1 + FOLLOWING.index(name), bits_of(float(parameter or 0.0))
 
 
-def _is_narrow(program: Program, step: _Step) -> bool:
-    """Whether the batch is large enough, the layers narrow enough, and all numbers float32."""
-    widths = [int(call.lengths[letter] or 0) for call in step.layers for letter in "IO"]
-    loss = program.calls[step.loss]
-    plain = not _following(step.layers[-1])[0] and all(
-        call.types["T"] == "float32" for call in [*step.layers, *step.kernels, loss]
-    )
-    is_large = program.training and program.rows >= narrow.LEAST_ROWS
-    return is_large and plain and max(widths) <= narrow.MOST_WIDTH
+def _against(calls: Sequence[Call], step: _Step) -> str | None:
+    """Why such a step is none of narrow layers, all numbers of which are float32."""
+    types = {call.types["T"] for call in [*step.layers, *step.kernels, calls[step.loss]]}
+    if types != {"float32"}:
+        return f"dtype {min(types - {'float32'})}"
+    lengths = [int(call.lengths[letter] or 0) for call in step.layers for letter in "IO"]
+    if max(lengths) > NARROW.width:
+        return f"layers of more than {NARROW.width:,} units or inputs"
+    return "another activation before the loss" if _following(step.layers[-1])[0] else None
 
 
 def _places(gradients: Any, arrays: Sequence[Any]) -> list[int] | None:
@@ -119,6 +120,53 @@ def _places(gradients: Any, arrays: Sequence[Any]) -> list[int] | None:
     return places if edges[::2] == edges[1::2] else None
 
 
+class _Two(NamedTuple):
+    """A step in two kernels: its layers, where their gradients begin, and the launches."""
+
+    step: _Step
+    layers: list[Layer]
+    places: list[int]
+    launches: tuple[Launch, Launch]
+
+
+def _two(calls: Sequence[Call], rows: int, precision: str, most_shared: int) -> _Two | str:
+    """Such a step, or why it is none."""
+    if precision == "fp32":
+        return f"precision {precision}"
+    step = _step_of(calls)
+    if step is None:
+        return "other ops than of dense layers, one after the other, and of their loss"
+    against = _against(calls, step)
+    if against is not None:
+        return against
+    gradients = calls[step.guard].arrays["g"]
+    arrays = [call.arrays[name] for call in step.kernels for name in ("dw", "db")]
+    places = None
+    if all(a is None or isinstance(a, np.ndarray) for a in [*arrays, gradients]):
+        places = _places(gradients, arrays)
+    if places is None:
+        return "parameters of other layers"
+    layers = [
+        Layer(int(call.lengths["I"] or 0), int(call.lengths["O"] or 0), _following(call)[0])
+        for call in step.layers
+    ]
+    launches = narrow.launches_of(precision, layers, rows, gradients.size, most_shared)
+    if launches is None:
+        return f"weights and a tile of more than {most_shared >> 10} KB of shared memory"
+    if rows < NARROW.least_rows:
+        return f"batches of fewer than {NARROW.least_rows:,} rows"
+    return _Two(step, layers, places, launches)
+
+
+def against_two(calls: Sequence[Call], rows: int, precision: str, most_shared: int) -> str | None:
+    """Why steps of training on batches of up to so many rows are not done by two kernels.
+
+    None if they are. `most_shared`: see `Device`.
+    """
+    found = _two(calls, rows, precision, most_shared)
+    return found if isinstance(found, str) else None
+
+
 def in_two(
     program: Program,
     works: Sequence[Work],
@@ -126,31 +174,19 @@ def in_two(
     state: int,
     most_shared: int,
     address_of: Address,
-) -> list[Work] | None:
+) -> list[Work]:
     """The launches of a step, of which two do all between the batch and the update.
 
     `works` are those of the program's calls one by one, `state` is the state's address, and
-    `most_shared` what `Device` says. None for programs that have another form, or are not narrow.
-    The sum of the rows' losses comes before the metrics: these may have the losses' place in the
-    arena for their own.
+    `most_shared` what `Device` says; there is nothing `against_two`. The sum of the rows' losses
+    comes before the metrics: these may have the losses' place in the arena for their own.
     """
     calls = program.calls
-    step = None if precision == "fp32" else _step_of(calls)
-    if step is None or not _is_narrow(program, step):
-        return None
+    two = _two(calls, program.rows, precision, most_shared)
+    assert not isinstance(two, str), two
+    step, layers, places, (whole, sums) = two
     guard, loss = calls[step.guard], calls[step.loss]
-    arrays = [call.arrays[name] for call in step.kernels for name in ("dw", "db")]
-    if not all(a is None or isinstance(a, np.ndarray) for a in [*arrays, guard.arrays["g"]]):
-        return None
-    places = _places(guard.arrays["g"], arrays)
-    layers = [
-        Layer(int(call.lengths["I"] or 0), int(call.lengths["O"] or 0), _following(call)[0])
-        for call in step.layers
-    ]
     parameters = guard.arrays["g"].size
-    launches = narrow.launches_of(precision, layers, program.rows, parameters, most_shared)
-    if places is None or launches is None:
-        return None
 
     def at(array: Any) -> int:
         return 0 if array is None else address_of(array)
@@ -166,7 +202,6 @@ def in_two(
     words += [at(loss.arrays["loss"]), parameters]
     wide = x % 16 == 0 and layers[0].inputs % 4 == 0
     key = narrow.step_key(precision, loss.signature.name, wide, layers)
-    whole, sums = launches
     summed = [at(guard.arrays["g"]), parameters, whole.blocks[0], whole.constants[0]]
     begin = step.metrics.start - len(layers)
     return [

@@ -44,9 +44,6 @@ from fastnn.kernels.scalar import is_finite
 STEP, GRADIENTS = "narrow_step", "narrow_gradients"
 """What the two kernels are called."""
 
-LEAST_ROWS, MOST_WIDTH = 4096, 128
-"""The smallest batch, and the widest layer, of the networks whose steps are done so."""
-
 TILES, ENOUGH_TILES = (128, 64), 120
 """Rows of a block's tile: the larger one, if a batch has so many of it."""
 
