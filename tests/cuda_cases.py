@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,22 @@ from fastnn.kernels.cuda.slots import FLAG, LATE_FLAG, STATE_SLOTS
 from fastnn.kernels.signatures import signature
 from helpers import assert_close
 from kernel_cases import Array, Example, Operands, Watched, poison
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def note_launches(monkeypatch: pytest.MonkeyPatch, note: Callable[[Launched], None]) -> None:
+    """Have `note` called with all that the simulator launches."""
+    from fastnn.engine.cuda import simulated
+
+    run = simulated.run_kernel
+
+    def noted(one: Launched) -> None:
+        note(one)
+        run(one)
+
+    monkeypatch.setattr(simulated, "run_kernel", noted)
 
 
 def without_product(key: tuple[str, ...]) -> int:

@@ -12,7 +12,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
-from fastnn.engine.cuda import many_steps, simulated
+from cuda_cases import note_launches
+from fastnn.engine.cuda import many_steps
 from fastnn.engine.cuda.device import Launched
 from fastnn.engine.cuda.simulated import SimulatedDevice
 from fastnn.kernels.cuda import cooperative
@@ -50,13 +51,7 @@ def no_network_is_one_block_s(monkeypatch: pytest.MonkeyPatch) -> None:
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Launched]:
     """All that is launched."""
     seen: list[Launched] = []
-    run = simulated.run_kernel
-
-    def noted(one: Launched) -> None:
-        seen.append(one)
-        run(one)
-
-    monkeypatch.setattr(simulated, "run_kernel", noted)
+    note_launches(monkeypatch, seen.append)
     return seen
 
 

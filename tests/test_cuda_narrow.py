@@ -13,10 +13,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
-from cuda_cases import WITHIN
+from cuda_cases import WITHIN, note_launches
 from fastnn.engine.cuda import narrow as narrow_steps
-from fastnn.engine.cuda import simulated
-from fastnn.engine.cuda.device import Launched
 from fastnn.kernels.cuda import narrow, ways
 from fastnn.kernels.cuda.narrow_format import Format, Layer
 
@@ -33,13 +31,7 @@ CLASSES = "sparse_categorical_crossentropy"
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all kernels that are launched; batches of 4 rows are large, tiles have 32."""
     names: list[str] = []
-    run = simulated.run_kernel
-
-    def noted(one: Launched) -> None:
-        names.append(one.key[0])
-        run(one)
-
-    monkeypatch.setattr(simulated, "run_kernel", noted)
+    note_launches(monkeypatch, lambda one: names.append(one.key[0]))
     monkeypatch.setattr(narrow_steps, "NARROW", ways.NARROW._replace(least_rows=4))
     monkeypatch.setattr(narrow, "TILES", (32,))
     return names

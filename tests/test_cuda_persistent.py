@@ -12,9 +12,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 pytest.importorskip("greenlet", reason="greenlet is not installed")
 
 import fastnn
+from cuda_cases import note_launches
 from fastnn.engine import cache
-from fastnn.engine.cuda import simulated
-from fastnn.engine.cuda.device import Launched
 from fastnn.kernels.cuda import persistent
 
 pytestmark = pytest.mark.skipif(
@@ -26,13 +25,7 @@ pytestmark = pytest.mark.skipif(
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all kernels that are launched."""
     names: list[str] = []
-    run = simulated.run_kernel
-
-    def noted(one: Launched) -> None:
-        names.append(one.key[0])
-        run(one)
-
-    monkeypatch.setattr(simulated, "run_kernel", noted)
+    note_launches(monkeypatch, lambda one: names.append(one.key[0]))
     return names
 
 
